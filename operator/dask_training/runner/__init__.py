@@ -1,0 +1,1 @@
+"""Runs a job: the supervisor, the child that runs the user code, and what they need."""
