@@ -1,0 +1,75 @@
+# What people and CI run; `make` alone lists it. It takes make and Python 3.11 to 3.13; everything else goes into .venv.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+PYTHON ?= python3
+JOB ?= examples/flights/job.yaml
+VENV := .venv
+BIN := $(VENV)/bin
+# One environment, filled in two steps: `make run` need not wait for the linters.
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
+# UPGRADE=1: the newest versions; otherwise what is locked stays as long as pyproject.toml allows it.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header
+
+.PHONY: help run setup test unit lint format lock hooks bench clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+run: $(RUNTIME)  ## Train the flights example on this machine (FULL=1: on every row; JOB=file: another job)
+	@$(BIN)/dask-training run "$(JOB)" $(if $(FULL),-- --full)
+
+setup: $(DEV)  ## Make .venv with all that development needs; a second time only what changed
+
+test: lint  ## Lint, then run all tests: what CI runs
+	@$(BIN)/python -m pytest
+
+unit: $(DEV)  ## Run the fast tests alone
+	@$(BIN)/python -m pytest tests/unit
+
+lint: $(DEV)  ## Check style, types, import order, spelling, YAML
+	@$(BIN)/ruff check && $(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+	@$(BIN)/yamllint --strict .
+
+format: $(DEV)  ## Put the code into the project's style
+	@$(BIN)/ruff check --fix-only --exit-zero && $(BIN)/ruff format
+
+lock: $(DEV)  ## Make the locks again after a change of pyproject.toml (UPGRADE=1: with the newest versions)
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra runtime --extra operator --extra client --extra s3 --group dev -o locks/dev.txt
+	@$(COMPILE) -c locks/dev.txt --group build -o locks/build.txt
+	@$(COMPILE) -c locks/dev.txt pyproject.toml --extra runtime --extra s3 -o locks/runtime.txt
+	@$(COMPILE) -c locks/dev.txt pyproject.toml --extra operator -o locks/operator.txt
+	@$(COMPILE) -c locks/dev.txt pyproject.toml --extra client -o locks/client.txt
+
+hooks: $(DEV)  ## Lint at each commit
+	@$(BIN)/pre-commit install
+
+clean:  ## Remove .venv and all caches; artifacts of runs stay
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find operator tests examples bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "This needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is not that. Name one that is: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' || { \
+	  echo "'$(PYTHON)' has no venv module with pip. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@rm -rf $(VENV) && "$(PYTHON)" -m venv $(VENV)
+
+$(RUNTIME): locks/build.txt locks/runtime.txt pyproject.toml $(BIN)/python
+	@echo "Installing what running jobs takes into $(VENV) (the first time a minute or two) ..."
+	@$(PIP) --require-hashes -r locks/build.txt -r locks/runtime.txt
+	@$(PIP) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(DEV): locks/dev.txt pyproject.toml $(BIN)/python
+	@echo "Installing what development takes into $(VENV) (the first time two minutes or so) ..."
+	@$(PIP) --require-hashes -r locks/dev.txt
+	@$(PIP) --no-build-isolation --no-deps --editable .
+	@touch $(RUNTIME) $@
