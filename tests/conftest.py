@@ -1,0 +1,104 @@
+"""What all tests share: a guard that nothing outlives the test session.
+
+All temporary files of a session go into a folder of its own, and all its processes carry a mark in their environment. When the
+last test and its fixtures are done, both have to be gone: what is left is named, removed, and makes the session fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+import pytest
+
+MARK = "DASK_TRAINING_TEST_SESSION"
+GRACE_SECONDS = 5.0  # for what is about to end by itself
+# multiprocessing's and loky's own helper ends with the process that uses it.
+HELPERS = ("multiprocessing.resource_tracker", "loky.backend.resource_tracker")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_outlives_the_session():
+    """Fails the session when it leaves a process or a temporary file behind."""
+    token = uuid.uuid4().hex
+    # Short: the paths of Unix sockets are limited to 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="dtt-"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MARK, token)
+        # pytest's own folders stay where they can be looked at after the session.
+        patch.setenv("PYTEST_DEBUG_TEMPROOT", os.environ.get("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir()))
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+        _end_loky()
+        processes = _left_processes(token)
+        described = [_describe(process) for process in processes]
+        files = _left_files(folder)
+        _kill(processes)
+    shutil.rmtree(folder, ignore_errors=True)
+    problems = [f"process {line}" for line in described] + [f"file {line}" for line in files]
+    if problems:
+        pytest.fail("the tests left behind (now removed):\n  " + "\n  ".join(problems), pytrace=False)
+
+
+def _end_loky() -> None:
+    """Ends joblib's process pool, which is made to outlive its user, where a test in this process has used it."""
+    executors = sys.modules.get("joblib.externals.loky.reusable_executor")
+    if executors is not None and executors._executor is not None:
+        executors._executor.shutdown(wait=True, kill_workers=True)
+
+
+def _left_processes(token: str) -> list[psutil.Process]:
+    deadline = time.monotonic() + GRACE_SECONDS
+    while (left := _marked(token)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def _marked(token: str) -> list[psutil.Process]:
+    """This session's processes: our descendants, and whatever carries our mark though its parent is gone."""
+    own = psutil.Process()
+    found = {process.pid: process for process in own.children(recursive=True)}
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == token:
+                found[process.pid] = process
+        except (psutil.Error, OSError):  # ended meanwhile, or another user's
+            continue
+    found.pop(own.pid, None)
+    return [process for process in found.values() if _matters(process)]
+
+
+def _matters(process: psutil.Process) -> bool:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE and process.ppid() != os.getpid():
+            return False  # ended; whoever adopted it is slow to collect it
+        return not any(helper in part for part in process.cmdline() for helper in HELPERS)
+    except psutil.Error:
+        return False
+
+
+def _describe(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} ({process.status()}): {' '.join(process.cmdline())[:200] or process.name()}"
+    except psutil.Error:
+        return f"{process.pid}: ended while it was looked at"
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.Error:
+            continue
+    psutil.wait_procs(processes, timeout=GRACE_SECONDS)
+
+
+def _left_files(folder: Path) -> list[str]:
+    return sorted(f"{path} ({'folder' if path.is_dir() else 'file'})" for path in folder.iterdir())
