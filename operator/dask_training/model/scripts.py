@@ -1,0 +1,44 @@
+"""Python scripts in job files: do they parse?"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+
+import msgspec
+
+
+class ScriptError(msgspec.Struct, frozen=True):
+    """Why a script does not parse: `line` counts from 1 within the script."""
+
+    line: int
+    message: str
+
+
+def check_script(text: str) -> ScriptError | None:
+    """Why Python can't parse the script; None if it can."""
+    if not text.strip():
+        return ScriptError(1, "the script is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a doubtful escape is for the run to warn of
+            ast.parse(text, "script")
+    except SyntaxError as error:
+        line = error.lineno or 1
+        shown = text.split("\n")[line - 1].strip() if line <= text.count("\n") + 1 else ""
+        return ScriptError(line, f"line {line} of the script is not Python: {error.msg}{_excerpt(shown)}{_hint(shown)}")
+    except (ValueError, RecursionError, MemoryError) as error:  # null characters; nested too deeply for the parser
+        return ScriptError(1, f"the script is not Python: {error or 'nested too deeply'}")
+    return None
+
+
+def _excerpt(line: str) -> str:
+    return f": {line if len(line) <= 80 else line[:77] + '...'}" if line else ""
+
+
+def _hint(line: str) -> str:
+    if line.startswith(("%", "!")):
+        return " (a notebook's % and ! commands are not Python: leave them out)"
+    if line.startswith("print "):
+        return " (this is Python 3)"
+    return ""
