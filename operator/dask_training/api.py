@@ -42,6 +42,7 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     RUNNER_FAILED = "RunnerFailed"
     RUNNER_KILLED = "RunnerKilled"
+    RUNNER_OOM_KILLED = "RunnerOOMKilled"
     WORKERS_UNAVAILABLE = "WorkersUnavailable"
     WORKER_OOM_KILLED = "WorkerOOMKilled"
     SCHEDULER_FAILED = "SchedulerFailed"

@@ -3,6 +3,7 @@
 DaskTrainingError
 ├── JobFileError            the job file is not right: problems with path and place (dask_training.model)
 ├── PackagesError           `packages` could not be installed
+├── PortTakenError          something else listens on the port that the dashboard was given
 ├── ClusterError            the Dask cluster could not be started, or was lost
 │   ├── StartupDeadlineError    not enough workers by startupDeadlineSeconds
 │   ├── WorkersLostError        fewer than minReplicas workers for lossGraceSeconds
@@ -26,6 +27,10 @@ class DaskTrainingError(Exception):
 
 class PackagesError(DaskTrainingError):
     """`spec.packages` could not be installed; the message ends with pip's own reason."""
+
+
+class PortTakenError(DaskTrainingError):
+    """Something else listens on the port that the dashboard was to have."""
 
 
 class ClusterError(DaskTrainingError):

@@ -14,6 +14,8 @@ import msgspec
 
 from dask_training.api import Phase, Reason
 
+MetricValue: TypeAlias = float | int | str | bool | None
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", rename="camel"):
     """Base of all events."""
@@ -21,7 +23,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", rename=
     at: float = msgspec.field(default_factory=time.time)
 
 
-class PhaseChanged(Event, tag="phase"):
+class PhaseChanged(Event, frozen=True, tag="phase"):
     """The job is in `phase` now; `message` says on what it waits or what it does, for people."""
 
     phase: Phase
@@ -29,7 +31,7 @@ class PhaseChanged(Event, tag="phase"):
     attempt: int = 1
 
 
-class WorkersChanged(Event, tag="workers"):
+class WorkersChanged(Event, frozen=True, tag="workers"):
     """`ready` of `desired` workers are connected; `restarts` and `lost` count since the start."""
 
     desired: int
@@ -38,20 +40,24 @@ class WorkersChanged(Event, tag="workers"):
     lost: int = 0
 
 
-class DashboardReady(Event, tag="dashboard"):
+class DashboardReady(Event, frozen=True, tag="dashboard"):
     """The Dask dashboard can be opened at `url`."""
 
     url: str
 
 
-class Output(Event, tag="output"):
-    """A line that the user's code printed, without its newline; `stream` is stdout or stderr."""
+class Output(Event, frozen=True, tag="output"):
+    """A line that the user's code printed, without its newline; `stream` is stdout or stderr.
+
+    `source` is runner, or the name of the worker that ran the task which printed it.
+    """
 
     line: str
     stream: str = "stdout"
+    source: str = "runner"
 
 
-class Progress(Event, tag="progress"):
+class Progress(Event, frozen=True, tag="progress"):
     """`done` of `total` joblib tasks of the running call are done; `total` is None while it is not known.
 
     `call` counts the parallel calls of a run from 1; `name` is the function that the tasks call.
@@ -63,20 +69,20 @@ class Progress(Event, tag="progress"):
     name: str = ""
 
 
-class MetricsReported(Event, tag="metrics"):
+class MetricsReported(Event, frozen=True, tag="metrics"):
     """The user's code reported metrics; `metrics` has all that are known now."""
 
-    metrics: dict[str, float | int | str | bool | None]
+    metrics: dict[str, MetricValue]
 
 
-class Notice(Event, tag="notice"):
+class Notice(Event, frozen=True, tag="notice"):
     """Something that the user should know of, but that does not end the run; `level` is info or warning."""
 
     message: str
     level: str = "warning"
 
 
-class ArtifactsStored(Event, tag="artifacts"):
+class ArtifactsStored(Event, frozen=True, tag="artifacts"):
     """`files` files of `bytes` bytes in all are kept under `url`; `names` are their paths, the largest last."""
 
     url: str
@@ -95,7 +101,7 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     total: float = 0.0
 
 
-class Finished(Event, tag="finished"):
+class Finished(Event, frozen=True, tag="finished"):
     """How the run ended.
 
     `exit_code` is what the process should exit with (see `dask_training.api.ExitCode`), `script_exit_code` the user's
@@ -110,7 +116,7 @@ class Finished(Event, tag="finished"):
     script_exit_code: int | None = None
     attempt: int = 1
     timings: Timings = Timings()
-    metrics: dict[str, float | int | str | bool | None] = {}
+    metrics: dict[str, MetricValue] = {}
     cpu_seconds: float = 0.0
     peak_worker_memory_bytes: int | None = None
     worker_restarts: int = 0
@@ -119,7 +125,15 @@ class Finished(Event, tag="finished"):
 
 
 AnyEvent: TypeAlias = (
-    PhaseChanged | WorkersChanged | DashboardReady | Output | Progress | MetricsReported | Notice | ArtifactsStored | Finished
+    PhaseChanged
+    | WorkersChanged
+    | DashboardReady
+    | Output
+    | Progress
+    | MetricsReported
+    | Notice
+    | ArtifactsStored
+    | Finished
 )
 Listener: TypeAlias = Callable[[Event], None]
 

@@ -1,0 +1,295 @@
+"""One attempt at a job: a cluster of its own, the code, what is kept of it, and nothing left."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from dask_training.api import Env, ExitCode, Phase, Reason
+from dask_training.local import environment
+from dask_training.local.cluster import ClusterSize, LocalProcessCluster
+from dask_training.local.destination import Destination
+from dask_training.local.keeping import Keeper, Kept
+from dask_training.model import JobFile, TrainingJob
+from dask_training.runner import dask_environment, packages, tls
+from dask_training.runner.child import ChildConfig
+from dask_training.runner.events import ArtifactsStored, Finished, Listener, MetricValue, PhaseChanged, Timings
+from dask_training.runner.lifeline import Lifeline
+from dask_training.runner.logs import LogFile
+from dask_training.runner.memory import MemoryWatch
+from dask_training.runner.processes import Exit, RunProcess, kill_marked
+from dask_training.runner.supervisor import ChildCommand, Limits, MemoryExceeded, StopRequested, Supervisor
+from dask_training.runner.telemetry import Telemetry
+from dask_training.runner.verdict import Outcome, OutOfMemory
+from dask_training.runner.workspace import Workspace
+
+_CERTIFICATE_SLACK_SECONDS = 3600.0
+_WITHOUT_DEADLINE_SECONDS = 365 * 24 * 3600.0
+# The supervisor's deadline comes first, and says more than the processes' own.
+_STARTUP_SLACK_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptResult:
+    """How an attempt ended, and what it used."""
+
+    outcome: Outcome
+    attempt: int
+    timings: Timings
+    metrics: dict[str, MetricValue] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
+    peak_worker_memory_bytes: int | None = None
+    worker_restarts: int = 0
+    tasks: int = 0
+    artifacts: ArtifactsStored | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another attempt is out of the question."""
+        return self.outcome.succeeded or self.outcome.reason in (Reason.INTERRUPTED, Reason.DEADLINE_EXCEEDED)
+
+    def finished(self, *, total: float) -> Finished:
+        """The run's last event, if this was its last attempt; `total` seconds were spent on all of them."""
+        return Finished(
+            phase=Phase.SUCCEEDED if self.outcome.succeeded else Phase.FAILED,
+            reason=self.outcome.reason,
+            message=self.outcome.message,
+            exit_code=self.outcome.exit_code,
+            script_exit_code=self.outcome.script_exit_code,
+            attempt=self.attempt,
+            timings=msgspec.structs.replace(self.timings, total=total),
+            metrics=self.metrics,
+            cpu_seconds=self.cpu_seconds,
+            peak_worker_memory_bytes=self.peak_worker_memory_bytes,
+            worker_restarts=self.worker_restarts,
+            tasks=self.tasks,
+            artifacts=self.artifacts,
+        )
+
+
+class Attempt:
+    """One attempt; `run` is called once."""
+
+    def __init__(
+        self,
+        number: int,
+        job: TrainingJob,
+        job_file: JobFile,
+        workspace: Workspace,
+        destination: Destination,
+        listener: Listener,
+        *,
+        started: float,
+        dashboard_port: int | None,
+        code: Path | None,
+    ) -> None:
+        self._number = number
+        self._job = job
+        self._job_file = job_file
+        self._workspace = workspace
+        self._listen = listener
+        self._dashboard_port = dashboard_port
+        self._code = code
+        self._began = time.monotonic()
+        spec = job.spec
+        limits = Limits(
+            started=self._began,
+            first_started=started,
+            active=spec.active_deadline_seconds,
+            startup=spec.startup_deadline_seconds,
+            loss_grace=spec.workers.loss_grace_seconds,
+            min_workers=spec.workers.min_replicas,
+            workers=spec.workers.replicas,
+        )
+        self._supervisor = Supervisor(limits, listener, attempt=number)
+        self._keeper = Keeper(job, number, workspace, destination, listener)
+        self._lifeline = Lifeline()
+        self._memory_watch = MemoryWatch()
+        self._cluster: LocalProcessCluster | None = None
+        self._telemetry: Telemetry | None = None
+
+    def stop(self, signal_number: int) -> None:
+        """Ends the attempt because of a signal; from any thread."""
+        self._supervisor.post(StopRequested(signal_number))
+
+    def run(self) -> AttemptResult:
+        """Runs the attempt to its end."""
+        try:
+            outcome = self._check_store() or self._install_packages() or self._run_code()
+            ended = time.monotonic()
+            self._listen(PhaseChanged(phase=Phase.FINALIZING, message="keeping artifacts", attempt=self._number))
+            outcome, kept = self._finalize(outcome)
+        finally:
+            self._end_everything()
+        running_since = self._supervisor.running_since
+        usage = self._cluster.usage if self._cluster else None
+        child = self._supervisor.child.exit if self._supervisor.child else None
+        return AttemptResult(
+            outcome=outcome,
+            attempt=self._number,
+            timings=Timings(
+                starting=(running_since or ended) - self._began,
+                running=ended - running_since if running_since else None,
+                finalizing=time.monotonic() - ended,
+            ),
+            metrics=kept.metrics,
+            cpu_seconds=(usage.cpu_seconds if usage else 0.0) + (child.cpu_seconds if child else 0.0),
+            peak_worker_memory_bytes=usage.peak_worker_memory_bytes if usage else None,
+            worker_restarts=self._supervisor.worker_restarts,
+            tasks=self._supervisor.tasks,
+            artifacts=kept.stored,
+        )
+
+    def _check_store(self) -> Outcome | None:
+        """A store that can't be written to is better known before the training than after it."""
+        self._listen(PhaseChanged(phase=Phase.STARTING, message="checking the artifact store", attempt=self._number))
+        return self._keeper.check()
+
+    def _install_packages(self) -> Outcome | None:
+        wanted = self._job.spec.packages
+        if not wanted:
+            return None
+        self._listen(
+            PhaseChanged(phase=Phase.STARTING, message=f"installing {', '.join(wanted)}", attempt=self._number)
+        )
+        log = LogFile(self._workspace.logs / "packages.log")
+        command = packages.pip_command(wanted, self._workspace.layer)
+
+        def start(ended: Callable[[Exit], None]) -> RunProcess:
+            return RunProcess(
+                command,
+                env=dask_environment.without_dask(os.environ),
+                cwd=self._workspace.work,
+                lifeline=self._lifeline,
+                on_line=lambda line, _: log.write(line),
+                on_exit=ended,
+            )
+
+        result = self._supervisor.run_step(start)
+        log.close()
+        if isinstance(result, Outcome):
+            return result
+        if result.code != 0:
+            error = packages.failure(wanted, result.code, log.tail(50))
+            return Outcome(Reason.PACKAGES_FAILED, str(error), ExitCode.PACKAGES)
+        return None
+
+    def _run_code(self) -> Outcome:
+        workers = self._job.spec.workers
+        self._listen(
+            PhaseChanged(
+                phase=Phase.STARTING,
+                message=f"starting a scheduler and {workers.replicas} worker(s)",
+                attempt=self._number,
+            )
+        )
+        what = self._write_code()
+        base = environment.of_all(self._job, self._job_file, self._workspace, self._number)
+        self._make_certificates()
+        timeout = self._job.spec.startup_deadline_seconds + _STARTUP_SLACK_SECONDS
+        self._cluster = self._make_cluster(base, timeout)
+        self._cluster.start()
+        self._telemetry = Telemetry(
+            self._workspace.address_file, self._workspace.tls, self._supervisor.workers_seen, timeout=timeout
+        )
+        log = LogFile(self._workspace.logs / "runner.log")
+        command = ChildCommand(
+            command=[sys.executable, "-m", "dask_training.runner.child", str(self._write_child_config(timeout))],
+            env=environment.of_runner(base, self._job, self._job_file, self._workspace),
+            cwd=self._workspace.work,
+            what=what,
+            log=log,
+        )
+        outcome = self._supervisor.run(command, self._lifeline, self._limit_runner_memory)
+        log.close()
+        return outcome
+
+    def _make_cluster(self, base: dict[str, str], timeout: float) -> LocalProcessCluster:
+        workers = self._job.spec.workers
+        size = ClusterSize(
+            workers=workers.replicas,
+            threads=workers.nthreads,
+            memory_limit_bytes=workers.resources.memory_limit_bytes,
+            startup_timeout=timeout,
+            dashboard_port=self._dashboard_port if self._job.spec.scheduler.dashboard else None,
+        )
+        return LocalProcessCluster(
+            size, self._workspace, base, self._lifeline, self._memory_watch, self._listen, self._supervisor.post
+        )
+
+    def _make_certificates(self) -> None:
+        lifetime = self._job.spec.active_deadline_seconds or _WITHOUT_DEADLINE_SECONDS
+        certificates = tls.make_certificates(
+            self._job.name, ("scheduler", "worker", "client"), lifetime_seconds=lifetime + _CERTIFICATE_SLACK_SECONDS
+        )
+        dask_environment.write_certificates(certificates, self._workspace.tls)
+
+    def _write_code(self) -> str:
+        """Puts the job's code in place; returns what messages call it."""
+        spec = self._job.spec
+        if self._code is not None:
+            self._workspace.copy_code(self._code)
+        elif spec.code is not None:
+            self._workspace.write_code(self._job_file.config_maps[spec.code.config_map.name])
+        script = environment.script_of(self._job, self._job_file)
+        if script is None:
+            runner = environment.runner_of(self._job)
+            return f"module {runner.module}" if runner.module else f"command {runner.command[0]}"
+        name, text = script
+        (self._workspace.script / name).write_text(text, newline="")
+        return name if environment.runner_of(self._job).script_from else "spec.runner.script"
+
+    def _write_child_config(self, timeout: float) -> Path:
+        spec = self._job.spec
+        runner = environment.runner_of(self._job)
+        script = environment.script_of(self._job, self._job_file)
+        config = ChildConfig(
+            script=str(self._workspace.script / script[0]) if script else None,
+            module=runner.module,
+            command=runner.command,
+            args=tuple(runner.args),
+            joblib_backend=runner.joblib.backend,
+            scatter=runner.joblib.scatter,
+            min_workers=spec.workers.min_replicas,
+            workers=spec.workers.replicas,
+            threads_per_worker=spec.workers.nthreads,
+            address_file=str(self._workspace.address_file),
+            startup_timeout=timeout,
+            loss_grace=spec.workers.loss_grace_seconds,
+        )
+        path = self._workspace.root / "child.json"
+        path.write_bytes(msgspec.json.encode(config))
+        return path
+
+    def _limit_runner_memory(self, child: RunProcess) -> None:
+        limit = environment.runner_of(self._job).resources.memory_limit_bytes
+        if limit is not None:
+            death = OutOfMemory("runner", limit, "spec.runner.resources.limits.memory")
+            self._memory_watch.add(child, limit, lambda _: self._supervisor.post(MemoryExceeded(death)))
+
+    def _finalize(self, outcome: Outcome) -> tuple[Outcome, Kept]:
+        """Keeps what there is; the reports need the cluster, all else needs it gone."""
+        hurried = outcome.reason is Reason.INTERRUPTED
+        if self._telemetry and not hurried:
+            self._telemetry.write_reports(self._workspace.reports)
+        versions = self._telemetry.versions() if self._telemetry and not hurried else {}
+        self._end_cluster()
+        return self._keeper.keep(outcome, self._supervisor.metrics, versions, hurried=hurried)
+
+    def _end_cluster(self) -> None:
+        if self._telemetry:  # first, or it would try to reconnect
+            self._telemetry.close()
+        if self._cluster:
+            self._cluster.close()
+
+    def _end_everything(self) -> None:
+        self._end_cluster()
+        self._memory_watch.close()
+        self._lifeline.close()
+        kill_marked(Env.JOB_UID, self._job.metadata.uid)

@@ -1,0 +1,116 @@
+"""The supervisor's own connection to the scheduler: how many workers there are, and the reports that stay."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dask_training.errors import StartupDeadlineError
+from dask_training.runner.address import scheduler_address
+
+_POLL_SECONDS = 0.25
+_RPC_SECONDS = 10.0
+
+
+async def profile_page(dask_scheduler: Any, start: float) -> str:
+    """The profile of the workers since `start`, as a page; runs on the scheduler, which has bokeh imported already."""
+    from bokeh.embed import file_html  # noqa: PLC0415 - slow to import
+    from bokeh.resources import CDN  # noqa: PLC0415
+    from distributed import profile  # noqa: PLC0415
+
+    state = await dask_scheduler.get_profile(start=start)
+    figure, _ = profile.plot_figure(profile.plot_data(state), sizing_mode="stretch_both")
+    return file_html(figure, CDN, "Profile")
+
+
+class Telemetry:
+    """Connects once the scheduler is up, then calls `on_workers` with the number of workers whenever it changes."""
+
+    def __init__(self, address_file: Path, tls: Path, on_workers: Callable[[int], None], *, timeout: float) -> None:
+        self._address_file = address_file
+        self._tls = tls
+        self._on_workers = on_workers
+        self._timeout = timeout
+        self._client: Any = None
+        self._closed = threading.Event()
+        self._started = time.time()
+        self._thread = threading.Thread(target=self._follow, name="telemetry", daemon=True)
+        self._thread.start()
+
+    def write_reports(self, folder: Path) -> None:
+        """Writes `performance_report.html` and `profile.html`; where there is no scheduler any more, they say so."""
+        self._write(folder / "performance_report.html", "Performance report", self._performance_report)
+        self._write(folder / "profile.html", "Profile", self._profile)
+
+    def versions(self) -> dict[str, Any]:
+        """The versions of Python and packages on scheduler and workers; {} where they can't be had."""
+        with contextlib.suppress(Exception):
+            found = self._client.sync(self._client._get_versions, callback_timeout=_RPC_SECONDS)  # noqa: SLF001 - get_versions takes no time-out
+            return {role: found[role] for role in ("scheduler", "workers")}
+        return {}
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join(timeout=1.0)
+        if self._client is not None:
+            with contextlib.suppress(Exception):
+                self._client.close(timeout=0.5)
+
+    def _follow(self) -> None:
+        try:
+            address = scheduler_address(self._address_file, timeout=self._timeout)
+            self._client = self._connect(address)
+        except (StartupDeadlineError, OSError):
+            return  # the supervisor has its own deadline for that
+        seen = -1
+        while not self._closed.wait(_POLL_SECONDS):
+            with contextlib.suppress(Exception):
+                ready = len(self._client.ncores())
+                if ready != seen:
+                    seen = ready
+                    self._on_workers(ready)
+
+    def _connect(self, address: str) -> Any:
+        from distributed import Client  # noqa: PLC0415 - imported while the scheduler starts
+        from distributed.security import Security  # noqa: PLC0415
+
+        # What it would log - a connection that breaks when the cluster ends - the supervisor reports in its own words.
+        for name in ("distributed", "distributed.client", "distributed.core"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        leaf = str(self._tls / "client.pem")
+        security = Security(
+            tls_ca_file=str(self._tls / "ca.pem"), tls_client_cert=leaf, tls_client_key=leaf, require_encryption=True
+        )
+        return Client(address, security=security, set_as_default=False, timeout=self._timeout)
+
+    def _performance_report(self) -> str:
+        async def fetch() -> str:
+            return await self._client.scheduler.performance_report(start=self._started, last_count=0, code="")
+
+        return self._client.sync(fetch, callback_timeout=_RPC_SECONDS)
+
+    def _profile(self) -> str:
+        return self._client.sync(
+            self._client._run_on_scheduler,  # noqa: SLF001 - run_on_scheduler takes no time-out
+            profile_page,
+            start=self._started,
+            callback_timeout=_RPC_SECONDS,
+        )
+
+    @staticmethod
+    def _write(path: Path, title: str, make: Callable[[], str]) -> None:
+        try:
+            text = make()
+        except Exception as error:  # noqa: BLE001 - a report must not decide how a run ends
+            reason = html.escape(f"{type(error).__name__}: {error}")
+            text = (
+                f"<!doctype html><title>{title}</title><h1>{title}</h1>"
+                f"<p>Not available: the scheduler could not give it any more ({reason}).</p>\n"
+            )
+        path.write_text(text)
