@@ -3,6 +3,7 @@
 DaskTrainingError
 ├── JobFileError            the job file is not right: problems with path and place (dask_training.model)
 ├── PackagesError           `packages` could not be installed
+├── CommandError            `spec.runner.command` can't be started
 ├── PortTakenError          something else listens on the port that the dashboard was given
 ├── ClusterError            the Dask cluster could not be started, or was lost
 │   ├── StartupDeadlineError    not enough workers by startupDeadlineSeconds
@@ -27,6 +28,10 @@ class DaskTrainingError(Exception):
 
 class PackagesError(DaskTrainingError):
     """`spec.packages` could not be installed; the message ends with pip's own reason."""
+
+
+class CommandError(DaskTrainingError):
+    """`spec.runner.command` can't be started; the message says why."""
 
 
 class PortTakenError(DaskTrainingError):

@@ -20,6 +20,7 @@ from dask_training.model import JobFile, TrainingJob
 from dask_training.runner import dask_environment, packages, tls
 from dask_training.runner.child import ChildConfig
 from dask_training.runner.events import ArtifactsStored, Finished, Listener, MetricValue, PhaseChanged, Timings
+from dask_training.runner.joblib_setup import JoblibConfig
 from dask_training.runner.lifeline import Lifeline
 from dask_training.runner.logs import LogFile
 from dask_training.runner.memory import MemoryWatch
@@ -254,14 +255,16 @@ class Attempt:
             module=runner.module,
             command=runner.command,
             args=tuple(runner.args),
-            joblib_backend=runner.joblib.backend,
-            scatter=runner.joblib.scatter,
-            min_workers=spec.workers.min_replicas,
+            joblib=JoblibConfig(
+                backend=runner.joblib.backend,
+                scatter=runner.joblib.scatter,
+                min_workers=spec.workers.min_replicas,
+                threads_per_worker=spec.workers.nthreads,
+                loss_grace=spec.workers.loss_grace_seconds,
+            ),
             workers=spec.workers.replicas,
-            threads_per_worker=spec.workers.nthreads,
             address_file=str(self._workspace.address_file),
             startup_timeout=timeout,
-            loss_grace=spec.workers.loss_grace_seconds,
         )
         path = self._workspace.root / "child.json"
         path.write_bytes(msgspec.json.encode(config))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from dask_training.api import Env
 from dask_training.model import JobFile, Runner, TrainingJob
@@ -43,6 +45,8 @@ def of_all(job: TrainingJob, job_file: JobFile, workspace: Workspace, attempt: i
         **_values(job.spec.env, job_file),
         "PYTHONPATH": os.pathsep.join(place for place in places if place),
         "PYTHONUNBUFFERED": "1",
+        # So that `python` in a command is the Python that runs this.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         Env.JOB_NAME: job.name,
         Env.JOB_NAMESPACE: job.namespace,
         Env.JOB_UID: job.metadata.uid,

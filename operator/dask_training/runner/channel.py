@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -63,6 +64,13 @@ class Channel:
     def connected(self) -> bool:
         """Whether somebody listens."""
         return self._fd is not None
+
+    def shared_with(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """`environment` for a process that is to send on this channel too; it must inherit open files."""
+        if self._fd is None:
+            return dict(environment)
+        os.set_inheritable(self._fd, True)
+        return {**environment, Env.EVENTS_FD: str(self._fd)}
 
     def send(self, event: Event) -> None:
         """Sends the event; one that nobody can hear any more is dropped."""

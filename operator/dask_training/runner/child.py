@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, NoReturn
@@ -22,16 +21,18 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from dask_training.api import Env
-from dask_training.errors import StartupDeadlineError
+from dask_training.errors import CommandError, StartupDeadlineError
 from dask_training.runner import lifeline, preimport, script_api
 from dask_training.runner.address import scheduler_address
 from dask_training.runner.channel import Channel, Exited, Raised, Started
-from dask_training.runner.events import Progress, WorkersChanged
+from dask_training.runner.events import WorkersChanged
+from dask_training.runner.joblib_setup import JoblibConfig, turn_on
 
 if TYPE_CHECKING:
     from distributed import Client
 
 _QUORUM_POLL_SECONDS = 0.025
+_NOT_FOUND = 127  # a shell's code for a command that is not there
 
 
 class ChildConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,14 +42,10 @@ class ChildConfig(msgspec.Struct, frozen=True, kw_only=True):
     module: str | None = None
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
-    joblib_backend: str = "dask"
-    scatter: str = "auto"
-    min_workers: int = 1
+    joblib: JoblibConfig
     workers: int = 1
-    threads_per_worker: int = 1
     address_file: str | None = None
     startup_timeout: float
-    loss_grace: float
 
 
 def main() -> None:
@@ -88,55 +85,37 @@ def _connect(config: ChildConfig) -> Client:
 def _await_quorum(client: Client, config: ChildConfig, channel: Channel) -> None:
     """Waits for `min_workers`: joblib decides by the workers that are there when a call starts."""
     deadline = time.monotonic() + config.startup_timeout
+    wanted = config.joblib.min_workers
     ready = -1
     while True:
         now_ready = len(client.ncores())
         if now_ready != ready:
             ready = now_ready
             channel.send(WorkersChanged(desired=config.workers, ready=ready))
-        if ready >= config.min_workers:
+        if ready >= wanted:
             return
         if time.monotonic() > deadline:
-            raise StartupDeadlineError(f"{ready} of {config.min_workers} workers after {config.startup_timeout:.0f} s")
+            raise StartupDeadlineError(f"{ready} of {wanted} workers after {config.startup_timeout:.0f} s")
         time.sleep(_QUORUM_POLL_SECONDS)
 
 
 def _run(config: ChildConfig, client: Client, channel: Channel) -> int:
     try:
-        with _joblib_on(config, client, channel):
-            if config.command:
-                return _run_command(config.command + config.args)
-            _run_python(config)
+        if config.command:
+            return _run_command(config, channel)
+        if config.joblib.backend != "none":
+            keep = turn_on(config.joblib, client, channel)  # noqa: F841 - undoes itself when it is collected
+        _run_python(config)
     except SystemExit as ended:
         return _exit_code(ended, channel)
+    except CommandError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - there is no line of the user's to show a traceback of
+        channel.send(Raised(exception=type(error).__name__, message=str(error)))
+        return _NOT_FOUND
     except BaseException as error:  # noqa: BLE001 - whatever the user's code raises is reported
         _report_exception(error, config, channel)
         return 1
     return 0
-
-
-@contextlib.contextmanager
-def _joblib_on(config: ChildConfig, client: Client, channel: Channel) -> Iterator[None]:
-    if config.joblib_backend == "none":
-        yield
-        return
-    import joblib  # noqa: PLC0415 - as above
-
-    from dask_training import joblib_backend  # noqa: PLC0415
-
-    def on_progress(done: int, total: int | None, call: int, name: str) -> None:
-        channel.send(Progress(done=done, total=total, call=call, name=name))
-
-    joblib_backend.register(
-        client=client,
-        min_workers=config.min_workers,
-        threads_per_worker=config.threads_per_worker,
-        wait_for_workers_timeout=config.loss_grace,
-        scatter=config.scatter,
-        on_progress=on_progress,
-    )
-    with joblib.parallel_config(backend=config.joblib_backend):
-        yield
 
 
 def _run_python(config: ChildConfig) -> None:
@@ -151,9 +130,20 @@ def _run_python(config: ChildConfig) -> None:
         runpy.run_module(config.module, run_name="__main__", alter_sys=True)
 
 
-def _run_command(command: tuple[str, ...]) -> int:
+def _run_command(config: ChildConfig, channel: Channel) -> int:
     """Runs a process in our place: signals go to it, and its code is ours."""
-    process = subprocess.Popen(list(command))
+    environment = dict(os.environ)
+    if config.joblib.backend != "none":
+        joblib_file = Path(sys.argv[1]).with_name("joblib.json")
+        joblib_file.write_bytes(msgspec.json.encode(config.joblib))
+        environment[Env.RUNNER_CONFIG] = str(joblib_file)
+        autostart = str(Path(__file__).with_name("autostart"))
+        environment["PYTHONPATH"] = os.pathsep.join([autostart, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    try:
+        command = [*config.command, *config.args]
+        process = subprocess.Popen(command, env=channel.shared_with(environment), close_fds=False)
+    except OSError as error:
+        raise CommandError(f"spec.runner.command: can't start {config.command[0]}: {error.strerror}") from error
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     code = process.wait()
     return code if code >= 0 else 128 - code

@@ -32,12 +32,11 @@ class PhaseChanged(Event, frozen=True, tag="phase"):
 
 
 class WorkersChanged(Event, frozen=True, tag="workers"):
-    """`ready` of `desired` workers are connected; `restarts` and `lost` count since the start."""
+    """`ready` of `desired` workers are connected; `restarts` were started again since the start."""
 
     desired: int
     ready: int
     restarts: int = 0
-    lost: int = 0
 
 
 class DashboardReady(Event, frozen=True, tag="dashboard"):

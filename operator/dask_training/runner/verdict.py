@@ -53,7 +53,7 @@ def mebibytes(size: int) -> str:
 def of_child(end: ChildEnd, *, what: str, memory: tuple[OutOfMemory, ...] = ()) -> Outcome:
     """The outcome of a child that ended by itself; `what` names the user's code, such as `spec.runner.script`."""
     if end.raised is not None:
-        return _raised(end.raised, what, memory)
+        return _raised(end.raised, end.code, what, memory)
     if end.code < 0:
         return _killed(-end.code, what, memory)
     if end.code == 0:
@@ -62,15 +62,17 @@ def of_child(end: ChildEnd, *, what: str, memory: tuple[OutOfMemory, ...] = ()) 
     return Outcome(Reason.RUNNER_FAILED, f"{what} {said}", end.code, end.code)
 
 
-def _raised(raised: Raised, what: str, memory: tuple[OutOfMemory, ...]) -> Outcome:
+def _raised(raised: Raised, end_code: int, what: str, memory: tuple[OutOfMemory, ...]) -> Outcome:
     text = f"{raised.exception}: {raised.message}" if raised.message else raised.exception
     if "ClusterError" in raised.bases:
         oom = [death for death in memory if death.process != "runner"]
         if oom:
             return Outcome(Reason.WORKER_OOM_KILLED, f"{text}\n{_advice_on_memory(oom[-1])}", ExitCode.WORKERS_LOST, 1)
         return Outcome(Reason.WORKERS_UNAVAILABLE, text, ExitCode.WORKERS_LOST, 1)
+    if raised.exception == "CommandError":
+        return Outcome(Reason.RUNNER_FAILED, raised.message, end_code, end_code)
     place = f", line {raised.line} of {what}" if raised.line else f", raised by {what}"
-    return Outcome(Reason.RUNNER_FAILED, f"{_shortened(text)}{place}{_hint(raised)}", 1, 1)
+    return Outcome(Reason.RUNNER_FAILED, f"{_shortened(text)}{place}{_hint(raised)}", end_code, end_code)
 
 
 def _shortened(text: str, limit: int = 1000) -> str:
