@@ -1,0 +1,214 @@
+"""Shell completion: what can be completed, and the command that prints the script for a shell."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+PROGRAM = "dask-training"
+COMPLETE_VARIABLE = "_DASK_TRAINING_COMPLETE"
+SHELLS = ("bash", "zsh", "fish")
+# A completion of this type is a path: the shell quotes it, and goes on after a folder.
+PATH = "path"
+
+_INSTALL = {
+    "bash": """\
+# Try it in this shell:      eval "$(dask-training completion bash)"
+# Keep it (bash-completion): dask-training completion bash > ~/.local/share/bash-completion/completions/dask-training
+# or without it:             echo 'eval "$(dask-training completion bash)"' >> ~/.bashrc
+""",
+    "zsh": """\
+# Try it in this shell: eval "$(dask-training completion zsh)"   (after: autoload -Uz compinit && compinit)
+# Keep it:              dask-training completion zsh > "${fpath[1]}/_dask-training"
+""",
+    "fish": """\
+# Try it in this shell: dask-training completion fish | source
+# Keep it:              dask-training completion fish > ~/.config/fish/completions/dask-training.fish
+""",
+}
+
+
+class JobFileType(click.ParamType[str]):
+    """A job file's name or "-": completed with folders and YAML files."""
+
+    name = "file"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002 - as above
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """The folders and YAML files that start with *incomplete*."""
+        return paths(incomplete, suffixes=(".yaml", ".yml"))
+
+
+class ScriptType(click.ParamType[str]):
+    """A Python script's name: completed with folders and .py files."""
+
+    name = "script"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002 - as above
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """The folders and scripts that start with *incomplete*."""
+        return paths(incomplete, suffixes=(".py",))
+
+
+class RunType(click.ParamType[str]):
+    """A run: `name`, `name/run`, a folder or a URL; completed with what is below ./artifacts, else with folders."""
+
+    name = "run"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002 - as above
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """The runs below ./artifacts that start with *incomplete*, the newest first; folders if there are none."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only for completion
+
+        found = [name for name in run_names(Path("artifacts")) if name.startswith(incomplete)]
+        return [CompletionItem(name) for name in found] or paths(incomplete, suffixes=())
+
+
+JOB_FILE = JobFileType()
+SCRIPT = ScriptType()
+RUN = RunType()
+
+
+def paths(incomplete: str, suffixes: tuple[str, ...]) -> list[CompletionItem]:
+    """The folders, and the files with one of *suffixes*, whose path starts with *incomplete*."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only for completion
+
+    head, _, start = incomplete.rpartition("/")
+    folder = Path(head or "/") if incomplete.startswith("/") else Path(head).expanduser()
+    prefix = incomplete[: len(incomplete) - len(start)]
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [
+        CompletionItem(f"{prefix}{entry.name}", type=PATH)
+        for entry in entries
+        if entry.name.startswith(start)
+        and entry.name.startswith(".") == start.startswith(".")
+        and (entry.is_dir() or entry.suffix in suffixes)
+    ]
+
+
+def run_names(root: Path) -> list[str]:
+    """`name` and `name/run` for all runs below *root*, each name's newest run first."""
+    names: list[str] = []
+    for job in sorted(_folders(root)):
+        runs = [run.name for run in _folders(job) if (run / "manifest.json").is_file()]
+        if runs:
+            names += [job.name, *(f"{job.name}/{run}" for run in sorted(runs, reverse=True))]
+    return names
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return [entry for entry in root.iterdir() if entry.is_dir()]
+    except OSError:
+        return []
+
+
+def register_shells() -> None:
+    """Teach click's completion for bash, zsh and fish what a path is."""
+    from click import shell_completion as shells  # noqa: PLC0415 - only for completion
+
+    class Bash(shells.BashComplete):
+        source_template = shells.BashComplete.source_template.replace(
+            "        elif [[ $type == 'plain' ]]; then",
+            f"        elif [[ $type == '{PATH}' ]]; then\n"
+            '            COMPREPLY+=("$value")\n'
+            "            compopt -o filenames\n"
+            "        elif [[ $type == 'plain' ]]; then",
+        )
+
+        @staticmethod
+        def _check_version() -> None:
+            """Without starting a shell: one too old says so itself."""
+
+    class Zsh(shells.ZshComplete):
+        source_template = shells.ZshComplete.source_template.replace(
+            '        elif [[ "$type" == "dir" ]]; then',
+            f'        elif [[ "$type" == "{PATH}" ]]; then\n'
+            '            if [[ -d "${~key}" ]]; then\n'
+            '                compadd -U -S / -q -- "$key"\n'
+            "            else\n"
+            '                compadd -U -- "$key"\n'
+            "            fi\n"
+            '        elif [[ "$type" == "dir" ]]; then',
+        )
+
+    class Fish(shells.FishComplete):
+        source_template = shells.FishComplete.source_template.replace(
+            '        else if test $metadata[1] = "plain";',
+            f'        else if test $metadata[1] = "{PATH}";\n'
+            "            test -d $metadata[2]; and echo $metadata[2]/; or echo $metadata[2];\n"
+            '        else if test $metadata[1] = "plain";',
+        )
+
+    for shell in (Bash, Zsh, Fish):
+        shells.add_completion_class(shell)
+
+
+@click.command(epilog="Exit codes: 0 the script was printed, 2 the shell is not known.")
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    r"""Print the completion script for a shell.
+
+    It completes commands, options, job files, scripts and the names of runs. The first lines of the script say how to
+    install it.
+
+    \b
+      eval "$(dask-training completion bash)"
+      dask-training completion zsh > "${fpath[1]}/_dask-training"
+      dask-training completion fish | source
+    """
+    from click.shell_completion import get_completion_class  # noqa: PLC0415 - only here
+
+    register_shells()
+    shell_class = get_completion_class(shell)
+    assert shell_class is not None  # noqa: S101 - each of SHELLS is registered
+    script = shell_class(ctx.find_root().command, {}, PROGRAM, COMPLETE_VARIABLE).source()
+    if shell == "zsh":
+        # `#compdef` has to stay the first line of an autoloaded function.
+        first, _, rest = script.partition("\n")
+        script = f"{first}\n{_INSTALL[shell]}{rest}"
+    else:
+        script = f"{_INSTALL[shell]}{script}"
+    click.echo(script)
+
+
+def is_completing() -> bool:
+    """Whether a shell asks for completions."""
+    return COMPLETE_VARIABLE in os.environ
+
+
+def job_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
+    """The names of the jobs in the file that the command line names already."""
+    from dask_training.errors import DaskTrainingError  # noqa: PLC0415 - only for completion
+    from dask_training.model import load_job_file  # noqa: PLC0415 - as above
+
+    file: Any = ctx.params.get("file")
+    if not file or file == "-":
+        return []
+    try:
+        jobs = load_job_file(Path(file).read_text(encoding="utf-8")).jobs
+    except (OSError, ValueError, DaskTrainingError):
+        return []
+    return [job.name for job in jobs if job.name.startswith(incomplete)]

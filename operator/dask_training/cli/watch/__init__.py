@@ -1,0 +1,1 @@
+"""What `dask-training run` shows of a run: the events of `dask_training.runner.events` in, text out."""
