@@ -1,0 +1,45 @@
+"""Progress of a call, told at most ten times a second and always at the end."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+from dask_training.joblib_backend.registration import OnProgress
+
+SECONDS_BETWEEN = 0.1
+
+_calls = itertools.count(1)
+
+
+class Progress:
+    """Tells `on_progress` how far one call is. Safe from any thread; never tells from two at once."""
+
+    def __init__(self, on_progress: OnProgress, name: str) -> None:
+        self._tell = on_progress
+        self._name = name
+        self._call = next(_calls)
+        self._lock = threading.Lock()
+        self._last = float("-inf")
+        self._told: tuple[int, int | None] | None = None
+        self._now: tuple[int, int | None] = (0, None)
+
+    def update(self, done: int, total: int | None) -> None:
+        """`done` of `total` tasks are done; an exception of the callback's ends the telling, not the call."""
+        with self._lock:
+            self._now = (done, total)
+            if time.monotonic() - self._last >= SECONDS_BETWEEN or done == total:
+                self._emit()
+
+    def finish(self) -> None:
+        """Tell the last state, if it was not told yet."""
+        with self._lock:
+            self._emit()
+
+    def _emit(self) -> None:
+        if self._told == self._now:
+            return
+        self._told = self._now
+        self._last = time.monotonic()
+        self._tell(*self._now, self._call, self._name)
