@@ -1,7 +1,7 @@
 """What all tests share: a guard that nothing outlives the test session.
 
-All temporary files of a session go into a folder of its own, and all its processes carry a mark in their environment. When the
-last test and its fixtures are done, both have to be gone: what is left is named, removed, and makes the session fail.
+All temporary files of a session go into a folder of its own, and all its processes carry a mark in their environment.
+When the last test and its fixtures are done, both must be gone: what is left is named, removed, and fails the session.
 """
 
 from __future__ import annotations

@@ -94,7 +94,8 @@ def test_temporary_files_of_child_processes_are_seen_too(session):
     code, output, _ = session(
         "import subprocess, sys\n"
         "def test_it():\n"
-        "    subprocess.run([sys.executable, '-c', 'import tempfile; tempfile.mkstemp(suffix=\"-child\")'], check=True)\n"
+        "    source = 'import tempfile; tempfile.mkstemp(suffix=\"-child\")'\n"
+        "    subprocess.run([sys.executable, '-c', source], check=True)\n"
     )
     assert code == 1, output
     assert "-child (file)" in output
