@@ -25,7 +25,7 @@ from dask_training.runner.workspace import Workspace
 
 HOST = "127.0.0.1"
 _STARTS_BEFORE_GIVING_UP = 3
-_MAX_RESTART_DELAY_SECONDS = 10.0
+_MAX_RESTART_DELAY_SECONDS = 2.0
 _LONG_ENOUGH_SECONDS = 30.0  # a worker that lived so long starts again at once
 
 
@@ -212,7 +212,7 @@ class LocalProcessCluster:
         self._start_again(worker)
 
     def _start_again(self, worker: _Worker) -> None:
-        """At once the first time, then with growing delays, as a kubelet does."""
+        """At once the first time, then with growing delays, so that one that ends at once does not keep a core busy."""
         lived = time.monotonic() - worker.started
         worker.quick_ends = 0 if lived > _LONG_ENOUGH_SECONDS else worker.quick_ends + 1
         delay = min(0.25 * 2 ** (worker.quick_ends - 2), _MAX_RESTART_DELAY_SECONDS) if worker.quick_ends > 1 else 0.0

@@ -42,12 +42,14 @@ class Keeper:
         self._workspace = workspace
         self._destination = destination
         self._listen = listener
+        self._store_failed = False
 
     def check(self) -> Outcome | None:
         """The outcome of the attempt if its store can't be written to; None if it can."""
         try:
             self._destination.store.check_writable()
         except ArtifactError as error:
+            self._store_failed = True
             return Outcome(Reason.ARTIFACT_STORE_FAILED, str(error), ExitCode.ARTIFACT_STORE)
         return None
 
@@ -131,17 +133,19 @@ class Keeper:
             "exitCode": outcome.exit_code,
             "metrics": dict(metrics),
         }
-        try:
-            return self._put(destination.store, destination.prefix(self._attempt), info, stop), ""
-        except ArtifactError as error:
-            failure = str(error)
+        failure = ""
+        if not self._store_failed:
+            try:
+                return self._put(destination.store, destination.prefix(self._attempt), info, stop), ""
+            except ArtifactError as error:
+                failure = str(error)
         if not destination.remote or stop.is_set():
             return None, failure
         try:
             stored = self._put(destination.fallback, destination.fallback_prefix(self._attempt), info, stop)
         except ArtifactError as error:
-            return None, f"{failure}\n{error}"
-        return stored, f"{failure}\nThe files are kept on this machine instead: {stored.url}"
+            return None, f"{failure}\n{error}".strip()
+        return stored, f"{failure}\nThe files are kept on this machine instead: {stored.url}".strip()
 
     def _put(
         self, store: ArtifactStore, prefix: str, info: Mapping[str, object], stop: threading.Event
@@ -171,4 +175,4 @@ def _with_problem(outcome: Outcome, problem: str) -> Outcome:
         return dataclasses.replace(
             outcome, reason=Reason.ARTIFACT_STORE_FAILED, message=message, exit_code=ExitCode.ARTIFACT_STORE
         )
-    return dataclasses.replace(outcome, message=f"{outcome.message}\nNot all could be kept: {problem}")
+    return dataclasses.replace(outcome, message=f"{outcome.message}\n{problem}")
