@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --qui
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 
-.PHONY: help run setup test unit lint format lock hooks bench clean
+.PHONY: help run setup test unit lint format lock examples hooks clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -48,12 +48,15 @@ lock: $(DEV)  ## Make the locks again after a change of pyproject.toml (UPGRADE=
 	@$(COMPILE) -c locks/dev.txt pyproject.toml --extra operator -o locks/operator.txt
 	@$(COMPILE) -c locks/dev.txt pyproject.toml --extra client -o locks/client.txt
 
+examples: $(DEV)  ## Copy each example's train.py into its job.yaml
+	@$(BIN)/python examples/sync.py
+
 hooks: $(DEV)  ## Lint at each commit
 	@$(BIN)/pre-commit install
 
 clean:  ## Remove .venv and all caches; artifacts of runs stay
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	@find operator tests examples bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +22,41 @@ MARK = "DASK_TRAINING_TEST_SESSION"
 GRACE_SECONDS = 5.0  # for what is about to end by itself
 # multiprocessing's and loky's own helper ends with the process that uses it.
 HELPERS = ("multiprocessing.resource_tracker", "loky.backend.resource_tracker")
+
+ROOT = Path(__file__).parents[1]
+# What git would not list, for a tree that came without git.
+NOT_OURS = {".git", ".hypothesis", ".venv", "__pycache__", "build", "dist"}
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def project_files() -> list[Path]:
+    """The files that are the project's, tracked or about to be: no caches, environments or results."""
+    try:
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        files = [ROOT / name for name in listed.split("\0") if name]
+    except (OSError, subprocess.CalledProcessError):
+        top = [path for path in ROOT.iterdir() if path.name not in {"artifacts", *NOT_OURS}]
+        files = [path for each in top for path in (each, *each.rglob("*"))]
+        files = [path for path in files if not any(n in NOT_OURS or n.endswith("_cache") for n in path.parts)]
+    return sorted(path for path in files if path.is_file())
+
+
+@pytest.fixture
+def checkout(project_files, tmp_path) -> Path:
+    """A copy of the project as a clone would have it, in a folder whose name has a blank."""
+    folder = tmp_path / "a clone"
+    for path in project_files:
+        target = folder / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target, follow_symlinks=False)
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

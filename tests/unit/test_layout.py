@@ -19,10 +19,33 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # The public names: adding one is a decision, removing one breaks somebody's script.
 PUBLIC = {
     "dask_training": {"__version__", "artifacts_dir", "client", "report"},
-    "dask_training.artifacts": {"ArtifactStore", "Manifest", "ManifestEntry", "check_name", "manifest_of"},
+    "dask_training.artifacts": {
+        "ArtifactStore",
+        "Manifest",
+        "ManifestEntry",
+        "RunSummary",
+        "check_name",
+        "key_prefix",
+        "local_key_prefix",
+        "manifest_of",
+        "over_limit",
+        "refused",
+    },
     "dask_training.joblib_backend": {"DaskBackend", "register"},
-    "dask_training.local": {"LocalOptions", "run_locally"},
-    "dask_training.model": {"JobFile", "JobFileError", "Problem", "TrainingJob", "load_job_file"},
+    "dask_training.local": {"LocalOptions", "StopSignal", "run_locally"},
+    "dask_training.model": {
+        "JobFile",
+        "JobFileError",
+        "Problem",
+        "Runner",
+        "Spec",
+        "TrainingJob",
+        "Workers",
+        "check_update",
+        "load_job_file",
+        "parse_memory",
+        "parse_quantity",
+    },
 }
 # What an import must not cost where it is not needed: `dask-training --help` and `validate` have to be quick.
 HEAVY = {"bokeh", "dask", "distributed", "joblib", "matplotlib", "numpy", "pandas", "scipy", "sklearn"}
