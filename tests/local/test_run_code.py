@@ -87,7 +87,10 @@ def test_the_script_may_stand_in_a_config_map(run_job, make_job):
 
 
 def test_a_module_runs_as_with_python_m(run_job, make_job):
-    code = {**CONFIG_MAP, "data": {"training.py": "import sys\nif __name__ == '__main__':\n    print('main', sys.argv[1:])\n"}}
+    code = {
+        **CONFIG_MAP,
+        "data": {"training.py": "import sys\nif __name__ == '__main__':\n    print('main', sys.argv[1:])\n"},
+    }
     spec = {"code": {"configMap": {"name": "my-code"}}, "runner": {"module": "training", "args": ["7"]}}
     run = run_job(make_job(spec), code)
     assert run.exit_code == 0, run.finished
@@ -180,7 +183,9 @@ def wheel(folder, name, version, value):
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
         archive.writestr(f"{name}.py", f"VALUE = {value!r}\n")
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr(f"{info}/RECORD", "")
 
 
