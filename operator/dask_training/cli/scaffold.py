@@ -118,7 +118,7 @@ def _head(job: Job) -> list[str]:
     name = job.name if yaml.safe_load(job.name) == job.name else json.dumps(job.name)
     file = job.file if job.file != "-" else "job.yaml"
     return [
-        f"# {_comment(job.script_name)} on a Dask cluster of its own. All other fields: kubectl explain dtj.spec, or the README.",
+        f"# {_comment(job.script_name)} on a Dask cluster of its own. All fields: kubectl explain dtj.spec",
         "#",
         f"#     dask-training run {_comment(file)}        on this machine",
         f"#     kubectl apply -f {_comment(file)}         on a cluster with the operator",
@@ -154,7 +154,7 @@ def _code(job: Job) -> list[str]:
     if job.folders:
         folders = ", ".join(map(_comment, job.folders))
         lines += [
-            f"  # {folders}: imported, but a ConfigMap holds no folders. On this machine: dask-training run --code FOLDER;",
+            f"  # {folders}: imported, but a ConfigMap holds no folders. Here: dask-training run --code FOLDER;",
             "  # on a cluster: an image with it, or a package of your own.",
         ]
     if job.modules:

@@ -177,7 +177,7 @@ def progress_parts(state: RunState, now: float) -> list[str]:
     if event is None:
         return []
     done = plural(event.done, "task") if event.total is None else f"{event.done:,} of {plural(event.total, 'task')}"
-    parts = [f"{done} ({plain(event.name)})" if event.name else done]
+    parts = [f"{done} ({plain(event.name).lstrip('_')})" if event.name else done]
     speed, left = state.speed.per_second(), state.speed.seconds_left(event, now)
     if speed is not None:
         parts.append(rate(speed))

@@ -48,6 +48,7 @@ class LiveDisplay:
         self._spinner = Spinner("dots", style="cyan")
         self._printed = 0  # so many of the phases have scrolled by
         self._live: Live | None = None
+        self._closed = False
 
     def show(self, events: Sequence[Event], skipped: int) -> None:
         """Print what is to stay, then draw what lives."""
@@ -69,7 +70,7 @@ class LiveDisplay:
     def close(self) -> None:
         """Take the living lines away, and show the summary."""
         if self._live is not None:
-            self._live.update(Text(""))
+            self._closed = True
             self._live.stop()
             self._live = None
         if self._state.finished is not None:
@@ -96,16 +97,15 @@ class LiveDisplay:
 
     def _phases_passed(self) -> Iterable[RenderableType]:
         """Phases that are known to have gone well: whether the code did is only known at the end."""
-        while self._printed < len(self._state.spans) - 1:
-            span = self._state.spans[self._printed]
-            following = self._state.spans[self._printed + 1]
-            if following.phase is Phase.FINALIZING and following.attempt == span.attempt:
+        spans = self._state.spans
+        while self._printed < len(spans) - 1:
+            span = spans[self._printed]
+            failed_before = span.attempt != spans[-1].attempt  # a notice has said so
+            if not failed_before and spans[self._printed + 1].phase is Phase.FINALIZING:
                 return
-            if span.phase is Phase.FINALIZING or following.attempt != span.attempt:
-                self._printed += 1  # an attempt that failed: the notice has said so
-                continue
             self._printed += 1
-            yield _phase_line(span, failed=False)
+            if not failed_before:
+                yield _phase_line(span, failed=False)
 
     def _phases_left(self) -> Iterable[RenderableType]:
         failed = self._state.failed_span()
@@ -124,22 +124,22 @@ class LiveDisplay:
     def _draw(self, output: _Raw) -> None:
         if self._live is None:
             self._live = Live(
+                _Living(self._living),
                 console=self._console,
                 auto_refresh=False,
                 transient=True,
                 redirect_stdout=self._out is None,
             )
             self._live.start()
-        self._live.update(self._living())
         if output.lines:
-            self._print(output)  # draws the living lines below it
+            self._print(output)  # also draws the living lines below it
         else:
             self._live.refresh()
 
     def _living(self) -> RenderableType:
         state, now = self._state, self._clock()
         current = state.current
-        if current is None:
+        if current is None or self._closed:
             return Text("")
         rows: list[RenderableType] = [
             Text(f"  {span.phase:<11} {duration(span.seconds(now))}", style="dim")
@@ -191,6 +191,16 @@ class _Raw:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.lines:
             yield Segment("\n".join(self.lines) + "\n")
+
+
+class _Living:
+    """Draws what *draw* returns at the time of drawing, whoever asks for it."""
+
+    def __init__(self, draw: Callable[[], RenderableType]) -> None:
+        self._draw = draw
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._draw()
 
 
 def _phase_line(span: Span, *, failed: bool) -> Text:

@@ -123,6 +123,8 @@ def _files(stored: ArtifactsStored | None) -> str:
     ours = [name for name in ("metrics.json", "performance_report.html") if name in stored.names]
     shown = [*theirs[: _NAMES_SHOWN - len(ours)], *ours]
     rest = stored.files - len(shown)
+    if not shown:
+        return ""
     return ", ".join(plain(name) for name in shown) + (f" and {rest:,} more" if rest > 0 else "")
 
 
