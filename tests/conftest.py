@@ -137,4 +137,10 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 
 def _left_files(folder: Path) -> list[str]:
-    return sorted(f"{path} ({'folder' if path.is_dir() else 'file'})" for path in folder.iterdir())
+    left = [path for path in folder.iterdir() if not _is_dasks_own(path)]
+    return sorted(f"{path} ({'folder' if path.is_dir() else 'file'})" for path in left)
+
+
+def _is_dasks_own(path: Path) -> bool:
+    """distributed never removes the folder that it keeps its processes' folders in, with two lock files."""
+    return path.name == "dask-scratch-space" and {each.name for each in path.iterdir()} <= {"global.lock", "purge.lock"}

@@ -5,7 +5,7 @@ How to write a block that is tested:
 - A fence ``` marked `console` holds commands after `$ ` (a line that ends with a backslash goes on in the next) and,
   below each, what it prints; `sh` holds commands alone. Comments start with `#`.
 - All commands run in order, each in a shell of its own, in one clean copy of the project, with .venv's commands on the
-  PATH, and have to end with exit code 0. One that is meant to fail says so: `$ dask-training validate bad.yaml; echo $?`.
+  PATH, and have to end with exit code 0. One that is meant to fail says so: `dask-training validate bad.yaml || true`.
 - A line of output is looked for in what was printed, after the one before it. Blanks and numbers may differ; `...` is
   anything, on a line of its own any lines.
 - A command that can't be run here (it would take too long, or set up a machine) stands in ELSEWHERE with the test that
