@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import threading
 import weakref
@@ -99,7 +98,7 @@ class DaskBackend(DaskDistributedBackend):
         self._last: Report | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return nested_backend, (True, self.nesting_level or 0)
+        return nested_backend, (True,)
 
     # ---- joblib asks: how many ----------------------------------------------------------------------------------
 
@@ -133,10 +132,8 @@ class DaskBackend(DaskDistributedBackend):
         return max(2, cores if limit is None else min(limit, cores))
 
     def _bound_to(self, parallel: Any) -> DaskBackend:
-        bound = copy.copy(self)
-        bound.parallel = parallel
-        bound._sizer = BatchSizer()  # noqa: SLF001 - its own class
-        bound._call = None  # noqa: SLF001
+        bound = object.__new__(type(self))  # copy.copy would pickle
+        bound.__dict__.update(self.__dict__, parallel=parallel, _sizer=BatchSizer(), _call=None, _last=None)
         bound.reset_batch_stats()
         return bound
 
@@ -164,11 +161,11 @@ class DaskBackend(DaskDistributedBackend):
             submit_kwargs=self.submit_kwargs,
             timeout=self.wait_for_workers_timeout,
             shared_from=self._shared_from,
-            nesting_level=self.nesting_level or 0,
             pinned=self._pinned,
             on_progress=self.on_progress,
         )
         self._call = Call(self.parallel, view, store, settings)
+        self._call.prepare(list(self._pinned.values()))
 
     def submit(self, func: Any, callback: Any = None) -> None:
         if self._call is not None:
@@ -217,12 +214,12 @@ class DaskBackend(DaskDistributedBackend):
 class NestedSequential(DaskBackend):
     """For calls inside a task while all cores are busy: they run in the task's own thread."""
 
-    def __init__(self, nesting_level: int = 1) -> None:
-        super(DaskDistributedBackend, self).__init__(nesting_level=nesting_level)
+    def __init__(self) -> None:
+        super(DaskDistributedBackend, self).__init__(nesting_level=0)
         self.parallel = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return nested_backend, (False, self.nesting_level)
+        return nested_backend, (False,)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **kwargs: Any) -> int:  # noqa: ARG002 - as above
         self.parallel = parallel
@@ -234,13 +231,13 @@ class NestedSequential(DaskBackend):
         return 1
 
 
-def nested_backend(on_cluster: bool, level: int) -> DaskBackend:  # noqa: FBT001 - called by pickle
+def nested_backend(on_cluster: bool) -> DaskBackend:  # noqa: FBT001 - called by pickle
     """The backend for calls inside a task; also makes this worker's "dask" ours, for tasks that name it."""
     import joblib.parallel  # noqa: PLC0415 - only this function looks into joblib's registry
 
     if any(joblib.parallel.BACKENDS.get(name) is not DaskBackend for name in NAMES):
         register()
-    return DaskBackend(nesting_level=level) if on_cluster else NestedSequential(nesting_level=level)
+    return DaskBackend(nesting_level=0) if on_cluster else NestedSequential()
 
 
 def find_client(scheduler_host: str | None, loop: Any = None) -> Any:

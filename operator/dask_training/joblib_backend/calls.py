@@ -44,7 +44,6 @@ class CallSettings:
     submit_kwargs: Mapping[str, Any] = field(default_factory=dict)
     timeout: float = 60.0
     shared_from: float = math.inf
-    nesting_level: int = 0
     pinned: Mapping[int, Entry] = field(default_factory=dict)
     on_progress: OnProgress | None = None
 
@@ -81,7 +80,8 @@ class Call:
         self.settings = settings
         self._view = view
         self._store = store
-        self._packing = Packing(store, next(_numbers), settings.pinned)
+        self._number = next(_numbers)
+        self._packing = Packing(store, self._number, settings.pinned)
         self._dispatcher = Dispatcher("dask-training-joblib")
         self._settled = threading.Event()
         self._lookahead: Lookahead | None = None
@@ -98,6 +98,13 @@ class Call:
         self._loop.call_soon_threadsafe(view.listen, self)
 
     # ---- the user's threads -------------------------------------------------------------------------------------
+
+    def prepare(self, entries: Sequence[Entry]) -> None:
+        """Send what the user asked to scatter; anew where it was changed since the last call."""
+        for entry in entries:
+            self._store.verify_pinned(entry, self._number)
+        if any(not entry.on_workers for entry in entries):
+            self._view.call(self._store.ensure(entries, self.settings.timeout))
 
     def submit(self, tasks: Sequence[Any], callback: Any) -> None:
         """Send a batch as soon as there is room for it. Never raises: joblib could not pass it on everywhere."""
@@ -303,7 +310,6 @@ class Call:
             self._view.topic,
             self.settings.shared_from,
             nested_on_cluster,
-            self.settings.nesting_level + 1,
             batch.confirm_start,
         )
         self._running[batch.key] = batch
@@ -367,8 +373,10 @@ class Call:
     def worker_died(self, death: WorkerDied) -> None:
         on_it = [batch for key, batch in self._running.items() if key in death.keys]
         known = [batch for batch in on_it if self._view.started.get(batch.key) == death.address]
-        # With all threads known to have run something else, who only waited there is innocent.
-        suspects = known if len(known) >= death.nthreads else on_it
+        # With all threads known to have run something else, who only waited there is innocent; so is who would have
+        # said so before it began. Of the others nobody knows: a kill can be faster than the news of a beginning.
+        full = len(known) >= death.nthreads
+        suspects = [batch for batch in on_it if batch in known or not (full or batch.confirm_start)]
         for batch in suspects:
             losses.blame(batch, batch.strikes + 1, death.address)
             if batch.verdict is not None or batch not in known or len(batch.tasks) > 1:

@@ -222,8 +222,8 @@ def no_quorum(running: int, wanted: int, seconds: float) -> WorkersLostError:
     """The error for too few workers."""
     have = "no worker" if running == 0 else f"{running} of {wanted} workers"
     return _NoQuorumError(
-        f"the Dask cluster has {have} after {seconds:g} seconds. Make sure that workers are started, have the memory "
-        "and CPUs that they ask for, and can connect to the scheduler (see the workers' logs); or wait for longer: "
+        f"DaskDistributedBackend has {have} after {seconds:g} seconds. Make sure that workers are started, have the "
+        "memory and CPUs that they ask for, and can connect to the scheduler (their logs tell); or wait for longer: "
         f"parallel_config(backend='dask', wait_for_workers_timeout={max(10, 2 * seconds):g})"
     )
 

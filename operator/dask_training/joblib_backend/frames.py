@@ -29,6 +29,8 @@ class Frames:
         self.buffers = list(buffers)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        if protocol < PROTOCOL:  # distributed's choice until two peers have told each other what they speak
+            return Frames, (bytes(self.header), [bytes(b) for b in self.buffers])
         # The header goes out of band too: distributed pickles twice what has "__main__" in its pickle.
         return Frames, (pickle.PickleBuffer(self.header), [pickle.PickleBuffer(b) for b in self.buffers])
 

@@ -17,7 +17,6 @@ class Orders(NamedTuple):
     topic: str
     shared_from: float = float("inf")  # bytes from which an argument's buffers are shared, read-only, by all tasks
     nested_on_cluster: bool = False  # the outer call leaves cores idle, so nested calls may use the cluster
-    nesting_level: int = 1
     confirm_start: bool = False  # wait until the scheduler knows that the batch has begun
 
 
@@ -63,7 +62,7 @@ def _run(tasks: Sequence[Any], order: Orders, results: list[Any]) -> None:
     from dask_training.joblib_backend.backend import nested_backend  # noqa: PLC0415 - as above
 
     task_state = _task_state(order.key) if len(tasks) > 1 else None
-    with parallel_config(backend=nested_backend(on_cluster=order.nested_on_cluster, level=order.nesting_level)):
+    with parallel_config(backend=nested_backend(on_cluster=order.nested_on_cluster)):
         for function, args, kwargs in tasks:
             if task_state is not None and task_state.state == "cancelled":
                 return  # nobody waits for it any more
