@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-MARK = "DASK_TRAINING_TEST_SESSION"
+MARK = "PYTEST_SESSION_MARK"  # not DASK_*: a run keeps that from its processes
 GRACE_SECONDS = 5.0  # for what is about to end by itself
 # multiprocessing's and loky's own helper ends with the process that uses it.
 HELPERS = ("multiprocessing.resource_tracker", "loky.backend.resource_tracker")
@@ -142,5 +142,5 @@ def _left_files(folder: Path) -> list[str]:
 
 
 def _is_dasks_own(path: Path) -> bool:
-    """distributed never removes the folder that it keeps its processes' folders in, with two lock files."""
+    """The folder that distributed keeps its processes' folders in: it never removes that, and two lock files."""
     return path.name == "dask-scratch-space" and {each.name for each in path.iterdir()} <= {"global.lock", "purge.lock"}
