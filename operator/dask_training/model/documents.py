@@ -55,19 +55,19 @@ def read_documents(text: str, *, source: str) -> list[Document]:
         raise JobFileError(
             [Problem("", f"is too large: {len(text):,} characters, at most {_MAX_BYTES:,}", None, source)]
         )
-    loader = _Loader(text)
+    if text.lstrip()[:1] == "{":  # JSON may be indented with tabs, and YAML may not
+        text = re.sub(r"^\t+", lambda tabs: " " * len(tabs[0]), text, flags=re.MULTILINE)
     try:
+        loader = _Loader(text)
         return [document for node in _nodes(loader) for document in _Reader(loader, source).documents(node)]
     except yaml.MarkedYAMLError as error:
         raise JobFileError([_yaml_problem(error, text, source)]) from error
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        message = f"invalid YAML: the character U+{ord(str(error.character)):04X} is not allowed"
+        message = f"invalid YAML: the character U+{error.character:04X} is not allowed"
         raise JobFileError([Problem("", message, line, source)]) from error
     except RecursionError as error:
         raise JobFileError([Problem("", "is nested too deeply", None, source)]) from error
-    finally:
-        loader.dispose()
 
 
 def _nodes(loader: _Loader) -> Iterator[yaml.Node]:
@@ -107,7 +107,7 @@ class _Reader:
             for index, item in enumerate(node.value):
                 lines[*path, index] = item.start_mark.line + 1
             return [self._value(item, (*path, index), lines, text_lines) for index, item in enumerate(node.value)]
-        if node.style == "|":
+        if isinstance(node, yaml.ScalarNode) and node.style == "|":
             text_lines[path] = node.start_mark.line + 2
         if node.tag.rpartition(":")[2] not in ("str", "null", "bool", "int", "float"):
             raise yaml.MarkedYAMLError(None, None, "tags such as !name are not known here", node.start_mark)
@@ -160,8 +160,8 @@ def _yaml_problem(error: yaml.MarkedYAMLError, text: str, source: str) -> Proble
     line = lines[mark.line] if mark.line < len(lines) else ""
     said = _explained(str(error.problem), line)
     context = error.context_mark
-    if context is not None and context.line != mark.line and said == error.problem:
-        said += f" ({error.context} on line {context.line + 1})"
+    if context is not None and context.line != mark.line:
+        said += f" (in what begins on line {context.line + 1})"
     return Problem("", f"invalid YAML at column {mark.column + 1}: {said}", mark.line + 1, source)
 
 

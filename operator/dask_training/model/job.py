@@ -229,7 +229,7 @@ class ClusterRef(Model, frozen=True):
 
 
 class Spec(Model, frozen=True):
-    """What to run, and on what; `kubectl explain dtj.spec` has the fields. Deadlines are in seconds, None for none."""
+    """What to run, and on what; `kubectl explain dtj.spec` has the fields."""
 
     mode: api.Mode = api.Mode.BATCH
     image: str = ""
@@ -253,10 +253,10 @@ class Spec(Model, frozen=True):
     suspend: bool = False
     backoff_limit: int = 0
     failure_policy: FailurePolicy = FailurePolicy()
-    active_deadline_seconds: int | None = 86400
+    active_deadline_seconds: int = 86400
     startup_deadline_seconds: int = 600
     idle_timeout_seconds: int = 1200
-    ttl_seconds_after_finished: int | None = 86400
+    ttl_seconds_after_finished: int = 86400
     cluster_ref: ClusterRef | None = None
 
 

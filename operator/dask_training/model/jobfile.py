@@ -62,7 +62,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True):
         return local_mode.ignored(job, self.other_kinds)
 
     def _line(self, job: TrainingJob, path: Path) -> int | None:
-        lines = self.lines.get(job.name, {})
+        lines = self.lines.get(f"{job.namespace}/{job.name}", {})
         while path and path not in lines:
             path = path[:-1]
         return lines.get(path)
@@ -73,6 +73,9 @@ def load_job_file(text: str, *, source: str = "job.yaml") -> JobFile:
 
     `text` is YAML (or JSON), in one or several documents; `source` is what messages call it.
     """
+    if source.endswith(".py"):
+        message = f"is a Python script, not a job file: `dask-training init {source}` writes one for it"
+        raise JobFileError([Problem("", message, None, source)])
     documents = read_documents(text, source=source)
     if not documents:
         raise JobFileError([Problem("", f"is empty: {_EXAMPLE}", None, source)])
@@ -100,7 +103,7 @@ class _Loading:
             self._wrong(document, (), f"a document must be a mapping, got {shown(body)}: {_EXAMPLE}")
             return
         kind = body.get("kind")
-        if kind in self._objects and body.get("apiVersion") == "v1":
+        if isinstance(kind, str) and kind in self._objects and body.get("apiVersion") == "v1":
             self._add_object(kind, document)
         elif _means_job(body):
             self._add_job(document)
@@ -122,7 +125,7 @@ class _Loading:
             secrets=self._objects["Secret"],
             other_kinds=tuple(self._others),
             source=self._source,
-            lines={job.name: document.lines for job, document in self._jobs},
+            lines={f"{job.namespace}/{job.name}": document.lines for job, document in self._jobs},
         )
 
     def _wrong(self, document: Document, path: Path, message: str, line: int | None = None) -> None:
@@ -188,12 +191,13 @@ class _Loading:
                 yield key, value
             else:
                 hint = ": put it in quotes" if isinstance(value, int | float) else ""
-                self._wrong(document, (field, key), f"must be text, got {shown(value)}{hint}")
+                self._wrong(document, (field, key), f"must be text{hint}")  # its value may be a secret
 
     def _add_other(self, document: Document) -> None:
         kind = document.value.get("kind")
         if not isinstance(kind, str) or not kind:
-            self._wrong(document, ("kind",), f"is required: {api.KIND}")
+            said = f"is required: {api.KIND}" if kind is None else f"must be {api.KIND}, got {shown(kind)}"
+            self._wrong(document, ("kind",), said)
             return
         name = _name(document.value)
         self._others.append(f"{kind}/{name}" if isinstance(name, str) else kind)

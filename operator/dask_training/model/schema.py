@@ -60,22 +60,20 @@ def crd() -> Mapping[str, Any]:
 def job_schema() -> Schema:
     """The schema of a whole job: the CRD's, with what Kubernetes itself checks of metadata, without status."""
     schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    status = {
-        "type": "object",
-        "x-kubernetes-preserve-unknown-fields": True,
-    }  # a file read back may have one: not ours to judge
+    # A job that was read back from a cluster has one, and it is not the user's.
+    status = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     properties = schema["properties"] | {"metadata": METADATA, "status": status}
     return {**schema, "required": ["metadata", "spec"], "properties": properties}
 
 
 def without_nulls(schema: Schema, value: Any) -> Any:
-    """A copy of `value` without the fields that are null though they may not be: Kubernetes drops them first."""
+    """A copy of `value` without the known fields that are null: for the API server they are not there either."""
     if isinstance(value, Mapping):
         return {
             key: without_nulls(of_field, item)
             for key, item in value.items()
-            for of_field in [_field(schema, key)]
-            if item is not None or of_field.get("nullable") or not of_field
+            for of_field in (_field(schema, key),)
+            if item is not None or not of_field
         }
     if isinstance(value, list):
         return [without_nulls(schema.get("items", {}), item) for item in value]

@@ -19,6 +19,9 @@ def check_script(text: str) -> ScriptError | None:
     """Why Python can't parse the script; None if it can."""
     if not text.strip():
         return ScriptError(1, "the script is empty")
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        return ScriptError(line, f"line {line} of the script holds a null character")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a doubtful escape is for the run to warn of
@@ -27,8 +30,8 @@ def check_script(text: str) -> ScriptError | None:
         line = error.lineno or 1
         shown = text.split("\n")[line - 1].strip() if line <= text.count("\n") + 1 else ""
         return ScriptError(line, f"line {line} of the script is not Python: {error.msg}{_excerpt(shown)}{_hint(shown)}")
-    except (ValueError, RecursionError, MemoryError) as error:  # null characters; nested too deeply for the parser
-        return ScriptError(1, f"the script is not Python: {error or 'nested too deeply'}")
+    except (ValueError, RecursionError, MemoryError) as error:  # nested too deeply for the parser
+        return ScriptError(1, f"the script is not Python: {str(error) or 'nested too deeply'}")
     return None
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import jsonschema
 from jsonschema.exceptions import ValidationError
@@ -13,6 +14,8 @@ from jsonschema.exceptions import ValidationError
 from dask_training.model.problems import Path
 from dask_training.model.schema import Schema, fields, job_schema
 
+# A ValidationError; its own types say "perhaps unset" of attributes that are always set here.
+Error: TypeAlias = Any
 _QUANTITY: Final = "must be a quantity such as 500m, 2 or 4Gi"
 # Each pattern of the schema in words.
 PATTERNS: Final = {
@@ -60,7 +63,7 @@ def check_structure(body: Mapping[str, Any]) -> list[tuple[Path, str]]:
 
 @cache
 def _validator() -> Any:
-    make = jsonschema.validators.extend(
+    make: Any = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
         jsonschema.Draft202012Validator,
         {"x-kubernetes-list-map-keys": _unique_keys},
         type_checker=jsonschema.Draft4Validator.TYPE_CHECKER,  # for it, 2.0 is not a whole number
@@ -75,10 +78,10 @@ def _translated(schema: Schema) -> dict[str, Any]:
         for key, value in schema.items()
         if key not in ("description", "default", "x-kubernetes-validations", "format")
     }
+    first_sentence = schema.get("description", "").partition(". ")[0].removesuffix(".")
+    made["x-said"] = first_sentence[:1].lower() + first_sentence[1:]  # for the messages
     if schema.get("x-kubernetes-int-or-string"):
         made["type"] = ["integer", "string"]
-    elif schema.get("nullable"):
-        made["type"] = [schema["type"], "null"]
     if "pattern" in schema:
         made["pattern"] = schema["pattern"].replace("$", r"\Z")
     if schema.get("x-kubernetes-list-type") == "set":
@@ -90,10 +93,6 @@ def _translated(schema: Schema) -> dict[str, Any]:
             made["additionalProperties"] = False
     if "properties" in schema:
         made["properties"] = {key: _translated(of_field) for key, of_field in schema["properties"].items()}
-        # For the messages: jsonschema hands this schema back with each error.
-        made["x-descriptions"] = {
-            key: of_field.get("description", "") for key, of_field in schema["properties"].items()
-        }
     if "items" in schema:
         made["items"] = _translated(schema["items"])
     return made
@@ -136,28 +135,22 @@ def nearest(name: object, known: Sequence[str]) -> str | None:
     return plain[found[0]] if found else None
 
 
-def _size(error: ValidationError) -> int:
-    instance: Any = error.instance
-    return len(instance)
-
-
-def _path(error: ValidationError) -> Path:
+def _path(error: Error) -> Path:
     return tuple(error.absolute_path)
 
 
-def _at(say: Callable[[ValidationError], str]) -> Callable[[ValidationError], Iterator[tuple[Path, str]]]:
-    def problems(error: ValidationError) -> Iterator[tuple[Path, str]]:
+def _at(say: Callable[[Error], str]) -> Callable[[Error], Iterator[tuple[Path, str]]]:
+    def problems(error: Error) -> Iterator[tuple[Path, str]]:
         yield _path(error), say(error)
 
     return problems
 
 
-def _wrong_type(error: ValidationError) -> str:
+def _wrong_type(error: Error) -> str:
     value, wanted = error.instance, error.validator_value
-    if isinstance(wanted, list) and "string" in wanted:
-        hint = f': write it in quotes, or as "{round(value * 1000)}m"' if isinstance(value, float) else ""
+    if isinstance(wanted, list):
+        hint = f': write it in quotes: "{value}"' if isinstance(value, float) and math.isfinite(value) else ""
         return f"{_QUANTITY}, got {shown(value)}{hint}"
-    wanted = wanted[0] if isinstance(wanted, list) else wanted
     if wanted == "string" and isinstance(value, bool | int | float):
         return f"must be text, got {_kind(value)} {shown(value)}: put it in quotes"
     kind = "the text " if isinstance(value, str) else ""
@@ -168,16 +161,16 @@ def _kind(value: object) -> str:
     return "the word" if isinstance(value, bool) else "the number"
 
 
-def _missing(error: ValidationError) -> Iterator[tuple[Path, str]]:
+def _missing(error: Error) -> Iterator[tuple[Path, str]]:
     """One problem for each required field that is not there (jsonschema raises one error per field, too)."""
     for key in error.validator_value:
         if key not in error.instance and f"'{key}'" in error.message:
-            description = error.schema.get("x-descriptions", {}).get(key, "")
-            said = description[:1].lower() + description[1:].rstrip(".") if description else ""
+            field = error.schema["properties"][key]
+            said = f"one of {', '.join(field['enum'])}" if "enum" in field else field.get("x-said", "")
             yield (*_path(error), key), f"is required: {said}" if said else "is required"
 
 
-def _unknown(error: ValidationError) -> Iterator[tuple[Path, str]]:
+def _unknown(error: Error) -> Iterator[tuple[Path, str]]:
     known = list(error.schema.get("properties", {}))
     for key in error.instance:
         if key in known:
@@ -205,14 +198,25 @@ def _places(name: str) -> tuple[str, ...]:
     return tuple(".".join(path[:-1]) for path in shallow) if len(shallow) <= 3 else ()
 
 
-def _not_listed(error: ValidationError) -> str:
+def _twice(error: Error) -> Iterator[tuple[Path, str]]:
+    for index, item in enumerate(error.instance):
+        if item in error.instance[:index]:
+            yield (*_path(error), index), "is there twice"
+
+
+def _not_listed(error: Error) -> Iterator[tuple[Path, str]]:
+    if not isinstance(error.instance, str):
+        return  # said as a wrong type already
     allowed = [value or '""' for value in error.validator_value]
-    near = nearest(error.instance, allowed) if isinstance(error.instance, str) else None
+    near = nearest(error.instance, allowed) if len(allowed) > 1 else None
     hint = f"; did you mean {near}?" if near else ""
-    return f"must be {'one of ' if len(allowed) > 1 else ''}{', '.join(allowed)}, got {shown(error.instance)}{hint}"
+    yield (
+        _path(error),
+        f"must be {'one of ' if len(allowed) > 1 else ''}{', '.join(allowed)}, got {shown(error.instance)}{hint}",
+    )
 
 
-def _no_match(error: ValidationError) -> str:
+def _no_match(error: Error) -> str:
     words = PATTERNS[str(error.validator_value).replace(r"\Z", "$")]
     value = str(error.instance)
     hint = ""
@@ -221,11 +225,11 @@ def _no_match(error: ValidationError) -> str:
     return f"{words}, got {shown(value)}{hint}"
 
 
-_MESSAGES: Final[dict[str, Callable[[ValidationError], Iterator[tuple[Path, str]]]]] = {
+_MESSAGES: Final[dict[str, Callable[[Error], Iterator[tuple[Path, str]]]]] = {
     "type": _at(_wrong_type),
     "required": _missing,
     "additionalProperties": _unknown,
-    "enum": _at(_not_listed),
+    "enum": _not_listed,
     "pattern": _at(_no_match),
     "minimum": _at(lambda error: f"must be at least {error.validator_value}, got {error.instance}"),
     "maximum": _at(lambda error: f"must be at most {error.validator_value}, got {error.instance}"),
@@ -236,10 +240,10 @@ _MESSAGES: Final[dict[str, Callable[[ValidationError], Iterator[tuple[Path, str]
             else f"must have at least {error.validator_value} characters, got {shown(error.instance)}"
         )
     ),
-    "maxLength": _at(lambda error: f"must have at most {error.validator_value} characters, got {_size(error)}"),
+    "maxLength": _at(lambda error: f"must have at most {error.validator_value} characters, got {len(error.instance)}"),
     "minItems": _at(lambda error: f"must have at least {error.validator_value} item, got an empty list"),
-    "maxItems": _at(lambda error: f"must have at most {error.validator_value} items, got {_size(error)}"),
-    "maxProperties": _at(lambda error: f"must have at most {error.validator_value} entries, got {_size(error)}"),
-    "uniqueItems": _at(lambda _error: "must not hold a value twice"),
+    "maxItems": _at(lambda error: f"must have at most {error.validator_value} items, got {len(error.instance)}"),
+    "maxProperties": _at(lambda error: f"must have at most {error.validator_value} entries, got {len(error.instance)}"),
+    "uniqueItems": _twice,
     "x-kubernetes-list-map-keys": _at(lambda error: error.message),
 }
