@@ -194,9 +194,12 @@ def completion(ctx: click.Context, shell: str) -> None:
     click.echo(script)
 
 
-def is_completing() -> bool:
-    """Whether a shell asks for completions."""
-    return COMPLETE_VARIABLE in os.environ
+def complete(cli: click.Command) -> int:
+    """Answer the shell that asks, in our variable, for *cli*'s completions or its script; the code to exit with."""
+    from click.shell_completion import shell_complete  # noqa: PLC0415 - only for completion
+
+    register_shells()
+    return shell_complete(cli, {}, PROGRAM, COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE])
 
 
 def job_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
@@ -204,8 +207,9 @@ def job_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     from dask_training.errors import DaskTrainingError  # noqa: PLC0415 - only for completion
     from dask_training.model import load_job_file  # noqa: PLC0415 - as above
 
-    file: Any = ctx.params.get("file")
-    if not file or file == "-":
+    # While an option lacks its value, click has not come to the arguments yet.
+    file: Any = ctx.params.get("file") or next(iter(ctx.args), "-")
+    if file == "-":
         return []
     try:
         jobs = load_job_file(Path(file).read_text(encoding="utf-8")).jobs

@@ -27,16 +27,15 @@ _REASONS = {
 _EPILOG = """\
 \b
 Exit codes: the script's own, or
-    0  it ran to its end                    69  workers or the scheduler were lost
-    2  wrong usage, or no such file         70  a fault of dask-training
-   65  the job file is not right            74  artifacts could not be stored
-  124  a deadline has passed                78  packages could not be installed
-  130  stopped by Ctrl-C                   143  stopped by SIGTERM
-  128 + N  the script was killed by signal N (137: SIGKILL, often for lack of memory)
+    0  it ran to its end                 69  workers or scheduler were lost
+    2  wrong usage, or no such file      70  a fault of dask-training
+   65  the job file is not right         74  artifacts could not be stored
+  124  a deadline has passed             78  packages could not be installed
+  130  stopped by Ctrl-C                143  stopped by SIGTERM
+  128 + N  the script was killed by signal N, such as 137 by SIGKILL
 
-\b
-Without a terminal, standard output has what the script prints there and nothing else; what happens goes to standard
-error, a line each with its time.
+Without a terminal, standard output has what the script prints there and nothing else; what happens goes to
+standard error, each line with its time.
 """
 
 

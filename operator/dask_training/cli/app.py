@@ -12,7 +12,7 @@ import click
 
 from dask_training import __version__
 from dask_training.api import ExitCode
-from dask_training.cli.completion import COMPLETE_VARIABLE, PROGRAM, is_completing, register_shells
+from dask_training.cli.completion import COMPLETE_VARIABLE, PROGRAM, complete
 from dask_training.cli.failures import BROKEN_PIPE, explain, explain_unexpected
 from dask_training.errors import DaskTrainingError
 
@@ -69,12 +69,10 @@ def cli() -> None:
 
 def run_command_line(arguments: Sequence[str] | None = None) -> int:
     """Run the command that *arguments* (sys.argv by default) name; the code to exit with."""
-    if is_completing():
-        register_shells()
     given = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "--verbose" in given[: given.index("--") if "--" in given else None]
     try:
-        return _flushed(_invoke(arguments))
+        return _flushed(_invoke(given))
     except BrokenPipeError:
         _silence(sys.stdout)
         _silence(sys.stderr)
@@ -87,21 +85,17 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _invoke(arguments: Sequence[str] | None) -> int:
+def _invoke(arguments: list[str]) -> int:
+    if COMPLETE_VARIABLE in os.environ:
+        return complete(cli)
     try:
-        result: Any = cli.main(
-            args=None if arguments is None else list(arguments),
-            prog_name=PROGRAM,
-            complete_var=COMPLETE_VARIABLE,
-            standalone_mode=False,
-        )
+        # Not cli.main(): that has its own way with closed pipes, and another exit code for them.
+        with cli.make_context(PROGRAM, arguments) as context:
+            result: Any = cli.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return ExitCode.USAGE
     except click.ClickException as error:
         error.show()
         return error.exit_code
