@@ -101,12 +101,14 @@ def test_the_outer_environment_does_not_steer_a_run():
     assert dask_environment.without_dask(outer) == {"HOME": "/root"}
 
 
-def test_an_address_that_never_comes_ends_the_wait(tmp_path):
+def test_an_address_that_never_comes_ends_the_wait(tmp_path, monkeypatch):
     with pytest.raises(StartupDeadlineError, match="no scheduler answers at"):
         scheduler_address(tmp_path / "address", timeout=0.05)
     write_address(tmp_path / "address", "tls://127.0.0.1:9")
+    assert scheduler_address(tmp_path / "address", timeout=0.05) == "tls://127.0.0.1:9"
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tls://127.0.0.1:9")
     with pytest.raises(StartupDeadlineError, match=r"tls://127\.0\.0\.1:9"):
-        scheduler_address(tmp_path / "address", timeout=0.05)
+        scheduler_address(None, timeout=0.05)
 
 
 values = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False)

@@ -50,7 +50,8 @@ class ClusterView:
         self._seen = float("-inf")
         self._reachable: bool | None = None
         self._subscribed = False
-        self._watched: set[str] = set()
+        # Of all workers that ever ran: one that is paused, for lack of memory, dies as well.
+        self._watched: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
@@ -115,7 +116,7 @@ class ClusterView:
             return  # the answer may be older than the news
         changed = threads != self.threads
         joined = threads.keys() - self._watched
-        self._watched |= joined
+        self._watched |= threads
         self._watch(joined)
         self.threads = threads
         self._seen = time.monotonic()
@@ -146,10 +147,8 @@ class ClusterView:
         self.client.subscribe_topic(self.topic, handle)
 
     def _on_departure(self, address: str, message: dict[str, Any]) -> None:
-        if address not in self.threads:
-            return
         self.departures += 1
-        nthreads = self.threads.pop(address)
+        nthreads = self.threads.pop(address, self._watched[address])
         if not message["expected"]:
             death = WorkerDied(address, nthreads, frozenset(map(str, message["processing-tasks"])))
             for listener in list(self._listeners):

@@ -45,6 +45,7 @@ def of_all(job: TrainingJob, job_file: JobFile, workspace: Workspace, attempt: i
         **_values(job.spec.env, job_file),
         "PYTHONPATH": os.pathsep.join(place for place in places if place),
         "PYTHONUNBUFFERED": "1",
+        "DASK_TEMPORARY_DIRECTORY": str(workspace.spill),
         # So that `python` in a command is the Python that runs this.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         Env.JOB_NAME: job.name,

@@ -17,13 +17,14 @@ _PROBE_SECONDS = 0.025
 def scheduler_address(address_file: Path | None, *, timeout: float) -> str:
     """The scheduler's address, once something listens there.
 
-    Probed every 25 ms: distributed's own retries back off to seconds. Raises `StartupDeadlineError` after `timeout`
+    Looked for every 25 ms: distributed's own retries back off to seconds. Raises `StartupDeadlineError` after `timeout`
     seconds.
     """
     deadline = time.monotonic() + timeout
     while True:
         address = _read(address_file) if address_file else os.environ.get(Env.SCHEDULER_ADDRESS, "")
-        if address and _listens(address):
+        # The file is written once the scheduler listens.
+        if address and (address_file or _listens(address)):
             return address
         if time.monotonic() > deadline:
             place = address or str(address_file or Env.SCHEDULER_ADDRESS)
