@@ -112,7 +112,8 @@ class _Reader:
         if node.tag.rpartition(":")[2] not in ("str", "null", "bool", "int", "float"):
             raise yaml.MarkedYAMLError(None, None, "tags such as !name are not known here", node.start_mark)
         try:
-            return self._loader.construct_object(node)
+            value = self._loader.construct_object(node)
+            return _joined(value, node) if isinstance(value, str) else value
         except ValueError as error:  # such as !!int two
             raise yaml.MarkedYAMLError(None, None, f"{node.value!r} does not fit its tag", node.start_mark) from error
 
@@ -129,7 +130,7 @@ class _Reader:
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(None, None, "a key must be text", key_node.start_mark)
-            key = key_node.value
+            key = _joined(key_node.value, key_node)
             if key in value:
                 text = f"is given twice, here and on line {first_lines[key]}"
                 self._problems.append(Problem(path_text((*path, key)), text, line, self._source))
@@ -141,6 +142,14 @@ class _Reader:
                 raise yaml.MarkedYAMLError(None, None, "'<<' needs a mapping", other.start_mark)
             value = {**self._mapping(other, path, lines, text_lines), **value}
         return value
+
+
+def _joined(text: str, node: yaml.Node) -> str:
+    """The text with surrogate pairs made one: JSON writes a character beyond U+FFFF as two escapes."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise yaml.MarkedYAMLError(None, None, "half a surrogate pair", node.start_mark) from error
 
 
 def _items_of_list(root: yaml.Node) -> list[yaml.Node]:
@@ -176,7 +185,7 @@ _EXPLANATIONS: Final = (
     ),
     (
         r"expected <block end>, but found '<scalar>'",
-        "text goes on after a closing quote, or this line's indentation fits none of the lines above",
+        "text after a closing quote, or an indentation that fits none of the lines above",
     ),
     (r"could not find expected ':'", "this line, or the one before, should be 'key: value'"),
     (r"found unexpected end of stream", "a quote is opened, but not closed"),

@@ -118,7 +118,7 @@ class _Loading:
             found = f"; found: {', '.join([*self._others, *self._object_names()])}"
             self._problems.append(Problem("", f"holds no {api.KIND}: {_EXAMPLE}{found}", None, self._source))
         if self._problems:
-            raise JobFileError(self._problems)
+            raise JobFileError(sorted(self._problems, key=lambda problem: problem.line or 0))
         return JobFile(
             jobs=tuple(job for job, _ in self._jobs),
             config_maps=self._objects["ConfigMap"],
@@ -140,7 +140,6 @@ class _Loading:
         for path, message in problems:
             self._wrong(document, path, message)
         self._check_script(document, ("spec", "runner", "script"))
-        self._problems[before:] = sorted(self._problems[before:], key=lambda problem: problem.line or 0)
         if len(self._problems) == before:
             self._jobs.append((msgspec.convert(complete, TrainingJob), document))
 

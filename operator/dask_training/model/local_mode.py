@@ -55,11 +55,11 @@ def ignored(job: TrainingJob, other_kinds: Sequence[str]) -> list[str]:
         "affinity": spec.affinity,
         "suspend": spec.suspend,
         "runner.volumeMounts": runner and runner.volume_mounts,
-        "runner.resources": runner and (runner.resources.requests or runner.resources.limits),
         "scheduler.resources": spec.scheduler.resources.requests or spec.scheduler.resources.limits,
         "workers.volumeMounts": spec.workers.volume_mounts,
     }
-    sentences = [f"spec.{field} has no effect on this machine." for field, value in fields.items() if value]
+    without_effect = [f"spec.{field}" for field, value in fields.items() if value]
+    sentences = [f"On this machine these have no effect: {', '.join(without_effect)}."] if without_effect else []
     extended = {
         key for given in (spec.workers.resources.requests, spec.workers.resources.limits) for key in given if "/" in key
     }

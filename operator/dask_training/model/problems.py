@@ -38,5 +38,9 @@ class JobFileError(DaskTrainingError):
 
 def path_text(path: Sequence[str | int]) -> str:
     """The path as Kubernetes writes it: ("spec", "env", 0, "name") is "spec.env[0].name"."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{plain(part)}" for part in path).removeprefix(".")
+
+
+def plain(text: str) -> str:
+    """The text as it may be shown on a terminal: as it is, or escaped if it holds anything that does not print."""
+    return text if text.isprintable() else repr(text)[1:-1]

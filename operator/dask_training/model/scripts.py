@@ -7,6 +7,8 @@ import warnings
 
 import msgspec
 
+from dask_training.model.problems import plain
+
 
 class ScriptError(msgspec.Struct, frozen=True):
     """Why a script does not parse: `line` counts from 1 within the script."""
@@ -36,7 +38,7 @@ def check_script(text: str) -> ScriptError | None:
 
 
 def _excerpt(line: str) -> str:
-    return f": {line if len(line) <= 80 else line[:77] + '...'}" if line else ""
+    return f": {plain(line if len(line) <= 80 else line[:77] + '...')}" if line else ""
 
 
 def _hint(line: str) -> str:
