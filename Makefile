@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --qui
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 
-.PHONY: help run setup test unit lint format lock examples hooks clean
+.PHONY: help run setup test unit lint format lock examples docs pictures bench hooks clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,15 @@ lock: $(DEV)  ## Make the locks again after a change of pyproject.toml (UPGRADE=
 
 examples: $(DEV)  ## Copy each example's train.py into its job.yaml
 	@$(BIN)/python examples/sync.py
+
+docs: $(DEV)  ## Make the tables of docs/ that are made from code
+	@$(BIN)/python docs/reference/make.py
+
+pictures: $(DEV)  ## Make the README's pictures from a real run
+	@$(BIN)/python docs/pictures/make.py
+
+bench: $(DEV)  ## Measure the joblib backend against others
+	@$(BIN)/python -m bench.joblib_backend
 
 hooks: $(DEV)  ## Lint at each commit
 	@$(BIN)/pre-commit install
