@@ -362,8 +362,10 @@ def test_what_is_ignored_on_this_machine_is_said_once_each():
     )
     file = load(job, "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n")
     assert file.ignored_locally(file.job()) == [
-        "On this machine these have no effect: spec.image, spec.volumes, spec.serviceAccountName, "
-        "spec.runner.volumeMounts, spec.scheduler.resources.",
+        (
+            "On this machine these have no effect: spec.image, spec.volumes, spec.serviceAccountName, "
+            "spec.runner.volumeMounts, spec.scheduler.resources."
+        ),
         "spec.workers.resources: nvidia.com/gpu is not reserved on this machine.",
         "spec.artifacts.destination.persistentVolumeClaim needs Kubernetes: artifacts go to the local folder.",
         "POD_IP stays unset: there is no pod on this machine to take status.podIP from.",
