@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from dask_training.artifacts.collect import source_of
@@ -15,27 +16,18 @@ def refused(folder: Path) -> dict[str, str]:
     """The files (and links) below `folder` that can't be stored, each with the reason."""
     tree = Tree(folder)
     found: dict[str, str] = {}
-    for where, folders, files in os.walk(folder):
-        links = [name for name in folders if os.path.islink(os.path.join(where, name))]
-        for name in (*files, *links):
-            path = os.path.relpath(os.path.join(where, name), folder)
-            try:
-                check_name(path)
-                source_of(tree, path, os.lstat(os.path.join(where, name)))
-            except UnsafeNameError as error:
-                found[path] = str(error)
-            except FileNotFoundError:
-                continue
+    for path, status in _files(folder):
+        try:
+            check_name(path)
+            source_of(tree, path, status)
+        except UnsafeNameError as error:
+            found[path] = str(error)
     return found
 
 
 def over_limit(folder: Path, limit_bytes: int) -> list[str]:
     """The largest files below `folder`, so many that the rest is not more than `limit_bytes`."""
-    sizes = {
-        os.path.relpath(os.path.join(where, name), folder): os.lstat(os.path.join(where, name)).st_size
-        for where, _, files in os.walk(folder)
-        for name in files
-    }
+    sizes = {path: status.st_size for path, status in _files(folder)}
     total = sum(sizes.values())
     left_out = []
     for path in sorted(sizes, key=lambda name: sizes[name], reverse=True):
@@ -44,3 +36,15 @@ def over_limit(folder: Path, limit_bytes: int) -> list[str]:
         total -= sizes[path]
         left_out.append(path)
     return left_out
+
+
+def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Path and lstat of everything below `folder` that is not a folder itself; links to folders are no folders."""
+    for where, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(where, name).is_symlink()]
+        for name in (*files, *links):
+            path = Path(where, name)
+            try:
+                yield str(path.relative_to(folder)), path.lstat()
+            except FileNotFoundError:  # removed since it was listed
+                continue

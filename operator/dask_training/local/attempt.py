@@ -31,7 +31,6 @@ from dask_training.runner.verdict import Outcome, OutOfMemory
 from dask_training.runner.workspace import Workspace
 
 _CERTIFICATE_SLACK_SECONDS = 3600.0
-_WITHOUT_DEADLINE_SECONDS = 365 * 24 * 3600.0
 # The supervisor's deadline comes first, and says more than the processes' own.
 _STARTUP_SLACK_SECONDS = 10.0
 
@@ -225,9 +224,9 @@ class Attempt:
         )
 
     def _make_certificates(self) -> None:
-        lifetime = self._job.spec.active_deadline_seconds or _WITHOUT_DEADLINE_SECONDS
+        lifetime = self._job.spec.active_deadline_seconds + _CERTIFICATE_SLACK_SECONDS
         certificates = tls.make_certificates(
-            self._job.name, ("scheduler", "worker", "client"), lifetime_seconds=lifetime + _CERTIFICATE_SLACK_SECONDS
+            self._job.name, ("scheduler", "worker", "client"), lifetime_seconds=lifetime
         )
         dask_environment.write_certificates(certificates, self._workspace.tls)
 
