@@ -177,6 +177,36 @@ except TypeError as error:
     assert "dask_training.report(model=...): must be a number" in run.output
 
 
+def test_clients_without_the_runs_certificate_are_refused(run_job, make_job):
+    script = """
+import os
+from pathlib import Path
+from distributed import Client
+from distributed.security import Security
+from dask_training.runner.dask_environment import write_certificates
+from dask_training.runner.tls import make_certificates
+
+address = os.environ["DASK_SCHEDULER_ADDRESS"]
+folder = Path("other").absolute()
+write_certificates(make_certificates("other", ("client",), lifetime_seconds=60), folder)
+ca, leaf = os.environ["DASK_DISTRIBUTED__COMM__TLS__CA_FILE"], str(folder / "client.pem")
+others = {
+    "plain": (address.replace("tls://", "tcp://"), Security(require_encryption=False)),
+    "another job's": (address, Security(tls_ca_file=ca, tls_client_cert=leaf, tls_client_key=leaf)),
+}
+for name, (place, security) in others.items():
+    try:
+        Client(place, security=security, timeout=2)
+        print(name, "accepted")
+    except OSError as error:
+        print(name, "refused")
+print("own", Client(address, set_as_default=False).submit(sum, [1, 2]).result())
+"""
+    run = run_job(make_job(script=script))
+    assert run.exit_code == 0, run.output
+    assert run.output.splitlines()[-3:] == ["plain refused", "another job's refused", "own 3"]
+
+
 def wheel(folder, name, version, value):
     """A wheel of one module, `<name>.VALUE`."""
     info = f"{name}-{version}.dist-info"
