@@ -146,6 +146,8 @@ class Session:
         self.chunks: list[tuple[float, str]] = []
         self._started = time.monotonic()
         self._rest = b""
+        self._code: int | None = None
+        self._bytes_per_second: int | None = None
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
             if cwd is not None:
@@ -170,22 +172,44 @@ class Session:
         deadline = time.monotonic() + seconds
         while self._read(deadline):
             pass
-        while time.monotonic() < deadline:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                os.close(self._terminal)
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.01)
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        os.close(self._terminal)
-        raise TimeoutError("\n".join(self.screen().lines))
+        if not self._reap(deadline):
+            self.end()
+            raise TimeoutError("\n".join(self.screen().lines))
+        assert self._code is not None
+        return self._code
+
+    def end(self) -> None:
+        """Kill the program if it still runs."""
+        if self._code is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self._reap(time.monotonic() + 10)
+
+    def slow(self, *, bytes_per_second: int) -> None:
+        """From now on read no faster than that."""
+        self._bytes_per_second = bytes_per_second
+
+    def tail(self, characters: int = 20_000) -> Screen:
+        """The screen that the last of the output alone makes: quick, however much came before."""
+        screen = Screen(self.columns, self.rows)
+        screen.feed("".join(text for _, text in self.chunks)[-characters:])
+        return screen
 
     def screen(self, *, at: float = float("inf")) -> Screen:
         """The screen as it was *at* seconds after the start; now by default."""
         screen = Screen(self.columns, self.rows)
         screen.feed("".join(text for when, text in self.chunks if when <= at))
         return screen
+
+    def _reap(self, deadline: float) -> bool:
+        """Wait for the program, which has closed its terminal; whether it has ended by *deadline*."""
+        while self._code is None and time.monotonic() < deadline:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+                os.close(self._terminal)
+            else:
+                time.sleep(0.01)
+        return self._code is not None
 
     def _read(self, deadline: float) -> bool:
         """Read what there is; False at the end of the output or of the time."""
@@ -196,6 +220,8 @@ class Session:
             data = os.read(self._terminal, 65536)
         except OSError:  # the last process that had the terminal is gone
             return False
+        if self._bytes_per_second is not None:
+            time.sleep(len(data) / self._bytes_per_second)
         whole, self._rest = _whole_sequences(self._rest + data)
         self.chunks.append((time.monotonic() - self._started, whole))
         return bool(data)

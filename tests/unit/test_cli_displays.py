@@ -17,7 +17,6 @@ from dask_training.cli.watch.feed import Feed
 from dask_training.cli.watch.lines import JsonLines, PlainLines, Quiet
 from dask_training.cli.watch.live import LiveDisplay
 from dask_training.cli.watch.state import RunState, Speed
-from dask_training.cli.watch.summary import summary_of
 from dask_training.cli.watch.text import displayable, duration, number, plain, rate, size, time_left
 from dask_training.runner.events import (
     ArtifactsStored,
@@ -598,18 +597,6 @@ def test_a_failed_store_blames_finalizing():
         state.apply(event)
     state.apply(Finished(at=T, phase=Phase.FAILED, reason=Reason.ARTIFACT_STORE_FAILED, message="full", exit_code=74))
     assert state.failed_span().phase is Phase.FINALIZING
-
-
-def test_a_success_without_a_file_of_its_own_hints_at_the_folder_unless_a_notice_did():
-    own = ArtifactsStored(url="a", files=2, bytes=1, manifest_sha256="", names=("logs/runner.log", "metrics.json"))
-    finished = Finished(phase=Phase.SUCCEEDED, reason=Reason.COMPLETED, message="", exit_code=0, artifacts=own)
-    state = RunState("job")
-    state.apply(finished)
-    assert summary_of(state).hints == (
-        'the script kept no file of its own: write what should stay to os.environ["ARTIFACTS_DIR"]',
-    )
-    state.apply(Notice(message="wrote x.csv, but not to $ARTIFACTS_DIR"))
-    assert summary_of(state).hints == ()
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_what_is_not_there_or_in_the_way_is_wrong_usage(run, folder):
     (folder / "train.py").write_text("x = 1\n")
     (folder / "job.yaml").write_text("mine")
     for arguments, said in {
-        ("trian.py",): "no such file: trian.py; did you mean train.py?",
+        ("trein.py",): "no such file: trein.py; did you mean train.py?",
         ("train.py",): "job.yaml exists; choose another name with -o, or --force to overwrite it",
         ("train.py", "-o", "none/job.yaml"): "can't write none/job.yaml: No such file or directory",
         ("nb.ipynb",): "jupyter nbconvert --to script nb.ipynb",

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
-from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from dask_training.api import Env, Phase
-
-if TYPE_CHECKING:
-    from dask_training.runner.events import Finished
 
 _DASK_KUBERNETES = re.compile(r"^apiVersion:\s*kubernetes\.dask\.org/|^kind:\s*Dask(?:Job|Cluster)\s*$", re.MULTILINE)
 _PYTHON = re.compile(r"\A\s*(?:#!.*python|import \w|from \w[\w.]* import )")
@@ -62,14 +54,3 @@ def for_job_text(text: str) -> str:
     if _PYTHON.search(text):
         return "This looks like Python; 'dask-training init' writes a job file for a script."
     return ""
-
-
-def after_run(finished: Finished, notices: Iterable[str], *, own_files: AbstractSet[str]) -> Iterator[str]:
-    """For a run that has ended, what neither its message nor the *notices* before it have said."""
-    stored = finished.artifacts
-    if finished.phase is not Phase.SUCCEEDED or stored is None or not stored.names:
-        return
-    if any(Env.ARTIFACTS_DIR in text for text in (finished.message, *notices)):
-        return
-    if all(name in own_files or name.startswith("logs/") for name in stored.names):
-        yield f'the script kept no file of its own: write what should stay to os.environ["{Env.ARTIFACTS_DIR}"]'

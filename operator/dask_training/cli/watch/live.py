@@ -227,6 +227,5 @@ def _panel(summary: Summary) -> RenderableType:
     body.append(table)
     title = Text(summary.headline, style=f"bold {style}")
     panel = Panel(Group(*body), title=title, title_align="left", border_style=style)
-    below = [Text.assemble(("hint: ", "yellow"), hint) for hint in summary.hints]
-    below += [Text.assemble(("$ ", "dim"), command) for command in summary.commands]
+    below = [Text.assemble(("$ ", "dim"), command) for command in summary.commands]
     return Group(panel, *below)

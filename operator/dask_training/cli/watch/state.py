@@ -13,7 +13,6 @@ from dask_training.runner.events import (
     Finished,
     MetricsReported,
     MetricValue,
-    Notice,
     PhaseChanged,
     Progress,
     WorkersChanged,
@@ -81,7 +80,6 @@ class RunState:
     progress: Progress | None = None
     speed: Speed = field(default_factory=Speed)
     metrics: dict[str, MetricValue] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
     artifacts: ArtifactsStored | None = None
     finished: Finished | None = None
 
@@ -97,8 +95,6 @@ class RunState:
             case Progress():
                 self.progress = event
                 self.speed.add(event)
-            case Notice():
-                self.notices.append(event.message)
             case MetricsReported():
                 self.metrics = event.metrics
             case ArtifactsStored():

@@ -7,7 +7,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from dask_training.api import Phase, Reason
-from dask_training.cli.hints import after_run
 from dask_training.cli.watch.state import RunState
 from dask_training.cli.watch.text import duration, metrics_line, plain, plural, size
 from dask_training.runner.events import ArtifactsStored, Finished, Timings
@@ -24,7 +23,6 @@ class Summary:
     headline: str
     message: str
     rows: tuple[tuple[str, str], ...]
-    hints: tuple[str, ...]
     commands: tuple[str, ...]
     succeeded: bool
     place: str
@@ -35,7 +33,6 @@ class Summary:
         lines = [self.headline]
         lines += [f"  {line}" for line in self.message.splitlines()]
         lines += [f"  {label:<{width}}  {text}" for label, text in self.rows]
-        lines += [f"  hint: {hint}" for hint in self.hints]
         lines += [f"  $ {command}" for command in self.commands]
         return lines
 
@@ -55,7 +52,6 @@ def summary_of(state: RunState) -> Summary:
         headline=_headline(state.job, finished, succeeded=succeeded),
         message="" if succeeded and finished.reason is Reason.COMPLETED else plain(finished.message).strip(),
         rows=tuple((label, text) for label, text in _rows(state, finished, place) if text),
-        hints=tuple(after_run(finished, state.notices, own_files=OWN_FILES)),
         commands=tuple(_commands(finished, place, succeeded=succeeded)),
         succeeded=succeeded,
         place=place,
