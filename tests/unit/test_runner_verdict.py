@@ -60,6 +60,7 @@ def test_a_long_message_is_shortened():
 def test_signals_and_deadlines_have_their_own_codes():
     assert verdict.interrupted(signal.SIGINT).exit_code == ExitCode.INTERRUPTED == 130
     assert verdict.interrupted(signal.SIGTERM).exit_code == ExitCode.TERMINATED == 143
+    assert verdict.interrupted(signal.SIGHUP).exit_code == 129
     assert verdict.deadline_exceeded(60).exit_code == ExitCode.DEADLINE
     started = verdict.startup_deadline_exceeded(10, ready=1, wanted=2)
     assert started.message == (

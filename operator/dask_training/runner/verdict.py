@@ -165,5 +165,4 @@ def scheduler_lost(last_lines: list[str]) -> Outcome:
 
 def interrupted(number: int) -> Outcome:
     """The run was told to end by a signal."""
-    code = ExitCode.TERMINATED if number == signal.SIGTERM else ExitCode.INTERRUPTED
-    return Outcome(Reason.INTERRUPTED, f"stopped by {signal.Signals(number).name}", code)
+    return Outcome(Reason.INTERRUPTED, f"stopped by {signal.Signals(number).name}", 128 + number)
