@@ -40,7 +40,7 @@ DEFAULT_ROWS = 100_000
 LATE_AFTER_MINUTES = 15  # what the U.S. Department of Transportation counts as late
 
 # All that the features may be made from. Whatever is known only once the flight has left would give the answer away:
-# dep_time, dep_delay, arr_time, arr_delay and air_time, and even tailnum, which is missing for cancelled flights only.
+# dep_time, dep_delay, arr_time, arr_delay and air_time, and even tailnum, which only cancelled flights lack.
 KNOWN_BEFORE = [
     "month",
     "day",
@@ -93,6 +93,16 @@ def build_features(flights: pd.DataFrame, weather: pd.DataFrame) -> pd.DataFrame
 def minute_of_day(clock: pd.Series) -> pd.Series:
     """515 (a quarter past five) -> 315 minutes after midnight."""
     return clock // 100 * 60 + clock % 100
+
+
+def hold_out_days(day: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of the flights to train on and of those to test on: a quarter of the days.
+
+    Whole days are held out, here and in the grid's cross-validation. A storm delays all flights of a day: with single
+    flights held out, the forest could look up how their day went, and would seem better than it is on a new day.
+    """
+    split = GroupShuffleSplit(n_splits=1, test_size=0.25, random_state=SEED)
+    return next(split.split(day, groups=day))
 
 
 def make_search() -> GridSearchCV:
@@ -196,11 +206,8 @@ def main() -> None:
     features, late = build_features(flights, read_table("weather.csv")), is_late_or_cancelled(flights)
     print(f"{len(flights):,} flights, {features.shape[1]} features, {late.mean():.1%} late or cancelled", flush=True)
 
-    # Whole days are held out, here and in the grid's cross-validation. A storm delays all flights of a day: with single
-    # flights held out, the forest could look up how their day went, and would seem better than it is on a new day.
     day = flights["month"] * 100 + flights["day"]
-    split = GroupShuffleSplit(n_splits=1, test_size=0.25, random_state=SEED)
-    train, test = next(split.split(features, late, groups=day))
+    train, test = hold_out_days(day)
 
     search = make_search()
     search.fit(features.iloc[train], late.iloc[train], groups=day.iloc[train])

@@ -173,7 +173,9 @@ def test_whole_days_are_held_out(example, flights, weather):
     search = example.make_search()
     day = flights["month"] * 100 + flights["day"]
     features = example.build_features(flights, weather)
-    for train, test in search.cv.split(features, groups=day):
+    held_out = example.hold_out_days(day)
+    assert sorted([*held_out[0], *held_out[1]]) == list(range(len(flights)))
+    for train, test in [held_out, *search.cv.split(features, groups=day)]:
         assert not set(day.iloc[train]) & set(day.iloc[test])
 
 
