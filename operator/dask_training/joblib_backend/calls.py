@@ -217,8 +217,8 @@ class Call:
 
     def _most_sent(self, cores: int) -> int:
         bound = job_limit(self.settings.n_jobs, cores)
-        if bound is not None:
-            return bound
+        if bound is not None and bound < cores:
+            return bound  # else the workers' threads are the bound, and a queue on each worker keeps them busy
         return max(self._window(cores) or DEFAULT_AHEAD * cores, DEFAULT_AHEAD)
 
     def _admit(self, batch: Batch) -> None:
@@ -395,6 +395,7 @@ class Call:
         self._view.forget(self)
         while self._waiting:
             self._store.let_go(self._waiting.popleft().entries)
+        self._packing.close()
         for driver in list(self._drivers):
             driver.cancel()  # releases its future and with it the remote task
 

@@ -15,14 +15,14 @@ import sys
 import threading
 import uuid
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from distributed.client import Future
 from distributed.protocol import to_serialize
 
-from dask_training.errors import WorkersLostError
+from dask_training.errors import SchedulerLostError, WorkersLostError
 from dask_training.joblib_backend.cluster import ClusterView
 from dask_training.joblib_backend.frames import Frames, dump
 
@@ -30,6 +30,7 @@ SHIP_BYTES = (
     8 * 1024
 )  # arrays and frames from this size are sent once, apart from the tasks; smaller ones travel inside
 IDLE_BYTES = 1 << 30  # of arrays that are alive but in no running call, so much stays on the workers
+IDLE_CONTENT_BYTES = 64 << 20  # the same for objects known by their contents, within one call
 REPLICAS = 2
 TRIES = 3  # workers may die while data is sent to them
 SAMPLES = 61
@@ -49,7 +50,7 @@ class Entry:
         self.sample = b""
         self.verified: set[int] = set()  # numbers of the calls that know the contents to be unchanged
         self.users = 0  # batches that are not done
-        self.pinned = False  # by the user's scatter=[...]
+        self.pinned = False  # stays on the workers while nothing uses it
         self.sending: asyncio.Future[None] | None = None
 
     @property
@@ -77,6 +78,7 @@ class DataStore:
         self._view = view
         self._lock = threading.RLock()
         self._by_id: OrderedDict[int, Entry] = OrderedDict()  # the longest unused first
+        self._gone: deque[tuple[int, Entry]] = deque()
         self._turn = itertools.count()
 
     def find(self, value: Any, call: int) -> Entry | None:
@@ -93,7 +95,7 @@ class DataStore:
                     return entry
                 self._forget(id(value), entry)
             entry = Entry(_key(value), nbytes)
-            entry.weak = weakref.ref(value, self._when_gone(id(value), entry))
+            self._watch(value, entry)
             entry.sample = _sample(value)
             entry.verified.add(call)
             entry.users += 1
@@ -107,8 +109,27 @@ class DataStore:
             entry = known.get(digest)
             if entry is None or entry.frames is None:
                 entry = known[digest] = Entry(_key(value), frames.nbytes, frames=frames)
+                entry.pinned = True  # while the call lasts, see `drop`
             entry.users += 1
+            self._drop_idle(known, IDLE_CONTENT_BYTES)
             return entry
+
+    def drop(self, known: dict[bytes, Entry]) -> None:
+        """The call that knew these by their contents is over."""
+        with self._lock:
+            for entry in known.values():
+                entry.pinned = False
+            self._drop_idle(known, 0)
+
+    def _drop_idle(self, known: dict[bytes, Entry], allowed: int) -> None:
+        idle = [(digest, entry) for digest, entry in known.items() if entry.users == 0]
+        excess = sum(entry.nbytes for _, entry in idle) - allowed
+        for digest, entry in idle:
+            if excess <= 0:
+                return
+            excess -= entry.nbytes
+            del known[digest]
+            _release(entry)
 
     def _unchanged(self, entry: Entry, value: Any, call: int) -> bool:
         if entry.sample != _sample(value):
@@ -122,15 +143,21 @@ class DataStore:
         entry.verified.add(call)
         return True
 
-    def _when_gone(self, key: int, entry: Entry) -> Any:
-        me = weakref.ref(self)
+    def _watch(self, value: Any, entry: Entry) -> None:
+        """Have the entry forgotten when the object is gone."""
+        entry.weak = weakref.ref(value)
+        weakref.finalize(value, _note_gone, weakref.ref(self), id(value), entry).atexit = False
 
-        def gone(_: Any) -> None:
-            store = me()
-            if store is not None:
-                store._forget(key, entry)  # noqa: SLF001 - its own
+    def note_gone(self, key: int, entry: Entry) -> None:
+        """The object of an entry is gone. Called by the garbage collector: at any time, in any thread."""
+        self._gone.append((key, entry))
+        with contextlib.suppress(RuntimeError, SchedulerLostError):  # no loop, no data
+            self._view.client.loop.asyncio_loop.call_soon_threadsafe(self._sweep)
 
-        return gone
+    def _sweep(self) -> None:
+        while self._gone:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                self._forget(*self._gone.popleft())
 
     def _forget(self, key: int, entry: Entry) -> None:
         with self._lock:
@@ -275,6 +302,12 @@ async def _update(client: Any, address: str, data: dict[str, Frames]) -> Any:
     finally:
         with contextlib.suppress(OSError):
             await rpc.close_rpc()
+
+
+def _note_gone(store: weakref.ref[DataStore], key: int, entry: Entry) -> None:
+    alive = store()
+    if alive is not None:
+        alive.note_gone(key, entry)
 
 
 def _digests(frames: Sequence[Frames]) -> list[bytes]:

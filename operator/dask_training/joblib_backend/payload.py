@@ -48,9 +48,14 @@ class Packing:
             raise
         return Payload(blob, tuple(found.entries))
 
+    def close(self) -> None:
+        """The call is over: nothing will be packed."""
+        with self._lock:
+            self._store.drop(self._contents)
+
     def _pack(self, tasks: Sequence[Any], found: _Found) -> bytes:
         for value in _values(tasks):
-            if id(value) not in found.index and not isinstance(value, _SMALL):
+            if not (id(value) in found.index or id(value) in self._pinned or isinstance(value, _SMALL)):
                 entry = self._store.find(value, self._call)
                 if entry is not None:
                     found.add(value, entry)

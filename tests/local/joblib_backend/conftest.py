@@ -130,6 +130,6 @@ def no_threads_left():
 
 @pytest.fixture
 def dask(cluster):
-    """joblib's default backend is ours, on the module's cluster."""
+    """Joblib's default backend is ours, on the module's cluster."""
     with joblib.parallel_config("dask"):
         yield cluster.client

@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+from joblib import Parallel, delayed
+
 
 def pid(_=None, seconds: float = 0.0) -> int:
     time.sleep(seconds)
@@ -54,3 +56,56 @@ def at_once(folder: str, seconds: float = 0.1) -> int:
     time.sleep(seconds)
     mine.unlink()
     return now
+
+
+class UnpicklableError(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
+def fail(index, at):
+    if index == at:
+        raise ValueError(f"no {index}")
+    time.sleep(0.05)
+    return index
+
+
+def fail_unpicklably():
+    raise UnpicklableError(1, 2)
+
+
+def leave():
+    raise SystemExit(3)
+
+
+def nested(level, seconds=0.0):
+    if level == 0:
+        time.sleep(seconds)
+        return 1
+    return sum(Parallel(n_jobs=-1)(delayed(nested)(level - 1, seconds) for _ in range(3)))
+
+
+def nested_pids(seconds):
+    return Parallel(n_jobs=-1)(delayed(pid)(i, seconds) for i in range(6))
+
+
+def first(array) -> float:
+    return array[0]
+
+
+def write_into(array) -> float:
+    array[0] += 1
+    return array[0]
+
+
+def types_of(value) -> tuple:
+    import pandas as pd
+    import scipy.sparse
+
+    if isinstance(value, pd.DataFrame):
+        return "frame", str(dict(value.dtypes)), int(pd.util.hash_pandas_object(value).sum())
+    if isinstance(value, pd.Series):
+        return "series", value.name, int(pd.util.hash_pandas_object(value).sum())
+    if scipy.sparse.issparse(value):
+        return "sparse", value.format, float(value.sum())
+    return type(value).__name__, str(value.dtype), value.shape, str(value.tolist())

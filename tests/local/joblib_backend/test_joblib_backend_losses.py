@@ -74,7 +74,7 @@ def test_without_replacements_a_call_ends_with_an_error_that_says_what_to_do(sta
     with joblib.parallel_config("dask", wait_for_workers_timeout=1.5):
         killer = threading.Timer(0.3, processes.kill_workers)
         killer.start()
-        with pytest.raises(WorkersLostError, match="no worker after .* seconds.*wait_for_workers_timeout="):
+        with pytest.raises(WorkersLostError, match=r"no worker after .* seconds.*wait_for_workers_timeout="):
             Parallel()(delayed(pid)(i, 0.2) for i in range(10))
         killer.join()
 

@@ -1,0 +1,117 @@
+"""Running the cases: times in interleaved rounds, memory in a fresh process each."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import joblib
+import psutil
+from bench.joblib_backend.cases import BACKENDS, CASES, LOKY, OURS, THREADING, UPSTREAM, Case
+from bench.joblib_backend.processes import ENVIRONMENT, ROOT, WORKERS, cluster
+from distributed import Client
+from joblib._dask import DaskDistributedBackend
+
+from dask_training.joblib_backend import register
+
+JOBLIB_NAMES = {OURS: "dask", UPSTREAM: "dask-upstream", LOKY: "loky", THREADING: "threading"}
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[None]:
+    """A client, and all four backends under joblib's names."""
+    with Client(address) as client:
+        client.wait_for_workers(WORKERS, timeout=30)
+        register()
+        joblib.register_parallel_backend(JOBLIB_NAMES[UPSTREAM], DaskDistributedBackend)
+        yield
+
+
+def run(case: Case, backend: str, *, quick: bool) -> float:
+    """Seconds that a case takes under a backend."""
+    call: Callable[[], Any] = case.quick if quick else case.run
+    gc.collect()
+    with joblib.parallel_config(JOBLIB_NAMES[backend]):
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+
+
+def times(case: Case, backends: Iterable[str], *, quick: bool, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each round, after one warm-up with the quick size; the backends take turns."""
+    found: dict[str, list[float]] = {backend: [] for backend in backends}
+    for backend in found:
+        run(case, backend, quick=True)
+    for turn in range(rounds):
+        for backend in list(found)[turn % len(found) :] + list(found)[: turn % len(found)]:
+            found[backend].append(run(case, backend, quick=quick))
+    return found
+
+
+def peak_memory(case: Case, backend: str, address: str, *, quick: bool) -> int:
+    """Bytes that the process at its largest held more than before the case: the process that a user's script is."""
+    command = [
+        sys.executable,
+        "-m",
+        "bench.joblib_backend.measure",
+        case.name,
+        backend,
+        address,
+        "quick" if quick else "full",
+    ]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | ENVIRONMENT, cwd=ROOT)
+    return int(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _reset_peak() -> None:
+    with open("/proc/self/clear_refs", "w") as file:  # noqa: PTH123 - a kernel's switch, not a file
+        file.write("5")
+
+
+def _peak_rss() -> int:
+    with open("/proc/self/status") as file:  # noqa: PTH123 - as above
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) * 1024
+
+
+def _measure_peak(case_name: str, backend: str, address: str, size: str) -> int:
+    case = next(case for case in CASES if case.name == case_name)
+    with connected(address):
+        run(case, backend, quick=True)
+        gc.collect()
+        before = psutil.Process().memory_info().rss
+        _reset_peak()
+        run(case, backend, quick=size == "quick")
+        return _peak_rss() - before
+
+
+def measure(
+    names: Iterable[str], *, quick: bool, rounds: int | None, memory: bool, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """All results as JSON-ready values."""
+    results: dict[str, Any] = {}
+    with cluster() as address:
+        for case in (case for case in CASES if case.name in names):
+            with connected(address):
+                seconds = times(case, BACKENDS, quick=quick, rounds=rounds or case.rounds)
+            medians = {backend: statistics.median(taken) for backend, taken in seconds.items()}
+            say(f"{case.title}: " + ", ".join(f"{backend} {median:.3f} s" for backend, median in medians.items()))
+            results[case.name] = {"title": case.title, "seconds": seconds, "median": medians}
+            if memory:
+                peaks = {backend: peak_memory(case, backend, address, quick=quick) for backend in BACKENDS}
+                say(
+                    "    peak memory: " + ", ".join(f"{backend} {peak / 1e6:.0f} MB" for backend, peak in peaks.items())
+                )
+                results[case.name]["peakMemoryBytes"] = peaks
+    return results
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure_peak(*sys.argv[1:])))

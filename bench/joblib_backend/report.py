@@ -1,0 +1,85 @@
+"""The results as a Markdown page."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from bench.joblib_backend.cases import BACKENDS, CASES, OURS, UPSTREAM, Case
+
+PACKAGES = ("joblib", "distributed", "scikit-learn", "numpy")
+
+
+def machine() -> dict[str, Any]:
+    """Where it ran, and with what."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "processor": _processor(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "load": os.getloadavg()[0],
+    }
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo") as file:  # noqa: PTH123 - the kernel's, not a file
+        return next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
+
+
+def verdicts(case: Case, result: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """(what, measured, at most) for each figure that the case has to reach."""
+    median = result["median"]
+    found = [(f"x {backend}", median[OURS] / median[backend], limit) for backend, limit in case.limits.items()]
+    if case.seconds is not None:
+        found.append(("s", median[OURS], case.seconds))
+    return found
+
+
+def markdown(results: dict[str, Any], where: dict[str, Any], command: str, note: str) -> str:
+    """The page that docs/benchmarks keeps."""
+    lines = [
+        "# The joblib backend, measured",
+        "",
+        "Ours, joblib's own Dask backend (upstream), loky and threads on the same two cores, in one run: two workers of one",
+        "thread (no nanny, loopback TCP), everything warm, the backends taking turns. Medians, in seconds.",
+        "",
+        "| what | rounds | ours | upstream | loky | threading | figure to reach | reached |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |",
+    ]
+    shown = [case for case in CASES if case.name in results]
+    for case in shown:
+        result = results[case.name]
+        times = " | ".join(f"{result['median'][backend]:.3f}" for backend in BACKENDS)
+        figures = verdicts(case, result)
+        wanted = ", ".join(f"<= {limit:g} {what}" for what, _, limit in figures) or "-"
+        got = (
+            ", ".join(f"{'yes' if value <= limit else 'no'}: {value:.3f} {what}" for what, value, limit in figures)
+            or "-"
+        )
+        lines.append(f"| {case.title} | {len(result['seconds'][OURS])} | {times} | {wanted} | {got} |")
+    if any("peakMemoryBytes" in results[case.name] for case in shown):
+        lines += [
+            "",
+            "What the runner's process held at its peak beyond what it held before, in MB (a fresh process each):",
+            "",
+            "| what | ours | upstream | loky | threading | not above upstream's |",
+            "| --- | ---: | ---: | ---: | ---: | --- |",
+        ]
+        for case in shown:
+            peaks = results[case.name]["peakMemoryBytes"]
+            cells = " | ".join(f"{peaks[backend] / 1e6:.0f}" for backend in BACKENDS)
+            lines.append(f"| {case.title} | {cells} | {'yes' if peaks[OURS] <= peaks[UPSTREAM] else 'no'} |")
+    packages = ", ".join(f"{name} {number}" for name, number in where["packages"].items())
+    lines += [
+        "",
+        f"Made by `{command}` on {where['time'][:10]}:",
+        f"{where['cores']} cores ({where['processor']}), {where['system']},",
+        f"Python {where['python']}, {packages}. {note}".rstrip(),
+        "",
+    ]
+    return "\n".join(line.rstrip() for line in lines)
