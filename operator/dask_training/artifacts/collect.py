@@ -166,20 +166,23 @@ def source_of(tree: Tree, path: str, status: os.stat_result) -> Source | None:
 
 def _linked(tree: Tree, path: str) -> Source | None:
     root = os.path.realpath(tree.root)
-    target = os.path.realpath(f"{root}/{path}")
+    status = None
+    target = root
+    # Errors: nothing is there, the way leads through a file as if it were a folder, or it changes at this moment.
+    with contextlib.suppress(OSError):
+        target = os.path.realpath(f"{root}/{path}")
+        status = os.lstat(target)
     if os.path.commonpath([root, target]) != root:
         raise UnsafeNameError(
             f"{shown(path)} in {tree.root} is a link that leads out of the folder: copy the file into it instead"
         )
-    real_path = _checked(tree, os.path.relpath(target, root))
-    try:
-        status = os.lstat(target)
-    except FileNotFoundError:
-        raise UnsafeNameError(f"{shown(path)} in {tree.root} is a link to nothing: remove it") from None
+    if status is None:
+        raise UnsafeNameError(f"{shown(path)} in {tree.root} is a link to nothing: remove it")
     if not stat.S_ISREG(status.st_mode):
         raise UnsafeNameError(
             f"{shown(path)} in {tree.root} is a link to something else than a regular file: copy its content instead"
         )
+    real_path = _checked(tree, os.path.relpath(target, root))
     # What is opened later is the target, again without following links: changing the link now has no effect.
     return Source(tree, path, real_path, status.st_size)
 

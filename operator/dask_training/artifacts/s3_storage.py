@@ -34,7 +34,7 @@ PART_BYTES = 8 * 2**20  # S3 wants at least 5 MiB
 MOST_PARTS = 9_000  # S3 allows 10,000
 PARTS_IN_FLIGHT = 8  # of all files together: bounds memory
 READ_BYTES = 2**16
-_ABORT_SECONDS = 5.0
+_ABORT_SECONDS = 2.0  # tidying up must not hold up the message of what went wrong
 
 
 class UploadLostError(Exception):
@@ -115,7 +115,7 @@ class S3Storage:
             parts = [future.result() for future in futures]
             self._complete(upload, parts, stop)
         except BaseException as error:
-            self._abandon(upload, futures)
+            self._abandon(upload, futures, 0.0 if isinstance(error, StoreUnavailableError) else _ABORT_SECONDS)
             if isinstance(error, MissingError):  # NoSuchUpload
                 raise UploadLostError from error
             raise
@@ -165,19 +165,23 @@ class S3Storage:
         action = f"store {shown(upload['Key'])}"
         self._connection.call(attempt, action=action, stop=stop, stall_seconds=SLOW_STALL_SECONDS)
 
-    def _abandon(self, upload: Mapping[str, str], futures: list[Future[dict[str, Any]]]) -> None:
+    def _abandon(
+        self, upload: Mapping[str, str], futures: list[Future[dict[str, Any]]], deadline_seconds: float
+    ) -> None:
         for future in futures:
             future.cancel()
         wait(futures, timeout=_ABORT_SECONDS)  # a part that arrives after the abort would be kept
-        self._abort(upload["Key"], upload["UploadId"])
+        self._abort(upload["Key"], upload["UploadId"], deadline_seconds)
 
-    def _abort(self, full_key: str, upload_id: str) -> None:
+    def _abort(self, full_key: str, upload_id: str, deadline_seconds: float) -> None:
         async def attempt(s3: s3fs.S3FileSystem, _: Beat) -> None:
             await _call(s3, "abort_multipart_upload", Bucket=self._bucket, Key=full_key, UploadId=upload_id)
 
         # The error that led here is the one to tell; `sweep` tries again.
         with contextlib.suppress(ArtifactError):
-            self._connection.call(attempt, action="clean up", stop=_never, deadline_seconds=_ABORT_SECONDS)
+            self._connection.call(
+                attempt, action="clean up", stop=_never, stall_seconds=_ABORT_SECONDS, deadline_seconds=deadline_seconds
+            )
 
     def sweep(self, prefix: str, stop: Stop) -> None:
         full_prefix = f"{self._prefix}{prefix}/" if prefix else self._prefix
@@ -207,7 +211,7 @@ class S3Storage:
             return
         for upload in uploads:
             if upload["Key"].startswith(full_prefix) and upload["UploadId"] != keep:
-                self._abort(upload["Key"], upload["UploadId"])
+                self._abort(upload["Key"], upload["UploadId"], _ABORT_SECONDS)
 
     def read(self, key: str, limit: int, stop: Stop) -> Iterator[bytes]:
         start = 0

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -24,7 +24,7 @@ from dask_training.artifacts.names import MANIFEST, join, shown
 from dask_training.artifacts.retry import Stop, in_parallel
 from dask_training.artifacts.storage import CHUNK_BYTES, Storage
 from dask_training.artifacts.tree import Tree
-from dask_training.errors import ArtifactError, ManifestError
+from dask_training.errors import ArtifactError, ManifestError, StoreFullError
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,8 @@ class ArtifactStore:
         meanwhile is stored as it was read, one that is removed meanwhile is left out. Setting `stop` ends it soon.
 
         Raises UnsafeNameError or SizeLimitError before anything is sent (see `collect`), then StoreUnavailableError
-        after retries, StoreDeniedError and StoreFullError at once, ArtifactError for a file that can't be read.
+        after retries, StoreDeniedError and StoreFullError at once (what was stored till then is removed if the store is
+        full), ArtifactError for a file that can't be read.
         """
         sources = collect(folder, size_limit_bytes=size_limit_bytes)
         keys = {source.path: join(prefix, source.path) for source in sources}
@@ -111,22 +112,35 @@ class ArtifactStore:
         manifests.build((), info)  # raises here, not after the upload, if info is no JSON
         self._refuse_overlap(folder, prefix)
 
+        stored: list[str] = []
+
         def put(source: Source, stopped: Stop) -> ManifestEntry | None:
             try:
-                return self._storage.put(source, keys[source.path], stopped)
+                entry = self._storage.put(source, keys[source.path], stopped)
             except VanishedError:
                 logger.warning("%s was removed before it was stored; it is not kept", shown(source.path))
                 return None
+            stored.append(keys[source.path])
+            return entry
 
         stopped = _stop(stop)
         # First, so that it never speaks of files that are being replaced.
         self._storage.remove(manifest_key, stopped)
         self._storage.sweep(prefix, stopped)
-        entries = in_parallel(put, sources, threads=self._storage.threads, stop=stopped)
-        self._storage.flush()
-        manifest = manifests.build((entry for entry in entries if entry is not None), info)
-        self._storage.put_bytes(manifest.raw, manifest_key, stopped)
+        try:
+            entries = in_parallel(put, sources, threads=self._storage.threads, stop=stopped)
+            self._storage.flush()
+            manifest = manifests.build((entry for entry in entries if entry is not None), info)
+            self._storage.put_bytes(manifest.raw, manifest_key, stopped)
+        except StoreFullError:
+            self._make_room(stored)
+            raise
         return manifest
+
+    def _make_room(self, keys: list[str]) -> None:
+        """Remove what was stored of a run that doesn't fit: a full store must not stay full of what nobody can use."""
+        with contextlib.suppress(ArtifactError):  # that the store is full is what the user has to know
+            in_parallel(self._storage.remove, keys, threads=self._storage.threads, stop=_stop(None))
 
     def _refuse_overlap(self, folder: Path, prefix: str) -> None:
         if self._storage.root is None:
@@ -166,15 +180,25 @@ class ArtifactStore:
         problems = in_parallel(problem, files, threads=self._storage.threads, stop=_stop(stop))
         return [found for found in problems if found is not None]
 
-    def get(self, prefix: str, target: Path, *, stop: threading.Event | None = None) -> list[Path]:
-        """Copy the files of the run at `prefix` into the folder `target`, made if need be, and return their paths.
+    def get(
+        self,
+        prefix: str,
+        target: Path,
+        *,
+        only: Collection[str] | None = None,
+        stop: threading.Event | None = None,
+    ) -> list[Path]:
+        """Copy the files of the run at `prefix`, or `only` those, into the folder `target` and return their paths.
 
-        Each is verified before it takes its place, replacing what has its name; manifest.json comes last, so that
-        the copy can be verified, too. Nothing is ever written outside `target`, whatever the manifest says or links in
-        `target` lead to. Raises ManifestError for a file that doesn't agree, UnsafeNameError for a link in the way,
+        Each is verified before it takes its place, replacing what has its name. `target` is made if need be; with all
+        files it gets the manifest.json, too, last of all, so that the copy can be verified. Nothing is ever written
+        outside `target`, whatever the manifest says or links in `target` lead to.
+
+        Raises ManifestError for a file that doesn't agree or isn't listed, UnsafeNameError for a link in the way,
         ArtifactError if `target` can't be written, a store's error otherwise.
         """
         manifest = self.manifest(prefix)
+        chosen = _chosen(manifest, only)
         tree = Tree(target)
 
         def fetch(entry: ManifestEntry, stopped: Stop) -> Path:
@@ -185,11 +209,12 @@ class ArtifactStore:
 
         with _local_errors("write", target):
             tree.make_root()
-            tree.remove(MANIFEST)
-        paths = in_parallel(fetch, manifest.files, threads=self._storage.threads, stop=_stop(stop))
-        with _local_errors(f"write {MANIFEST}", target):
-            with tree.replace(MANIFEST) as file:
-                file.write(manifest.raw)
+            tree.remove(MANIFEST)  # an older one would not agree with what comes now
+        paths = in_parallel(fetch, chosen, threads=self._storage.threads, stop=_stop(stop))
+        with _local_errors("write", target):
+            if only is None:
+                with tree.replace(MANIFEST) as file:
+                    file.write(manifest.raw)
             tree.sync_folders()
         return paths
 
@@ -261,6 +286,13 @@ class ArtifactStore:
 
     def __repr__(self) -> str:
         return f"ArtifactStore({self.url!r})"
+
+
+def _chosen(manifest: Manifest, only: Collection[str] | None) -> list[ManifestEntry]:
+    unknown = set(only or ()) - {entry.path for entry in manifest.files}
+    if unknown:
+        raise ManifestError(f"the run has no file {shown(min(unknown))}")
+    return [entry for entry in manifest.files if only is None or entry.path in only]
 
 
 @contextlib.contextmanager

@@ -77,14 +77,16 @@ class Tree:
     def sync_folders(self) -> None:
         """Make the names of all files written since the last call durable: once per folder, not once per file."""
         with self._lock:
-            touched, self._touched = self._touched, set()
-        folders = {""}
+            touched = set(self._touched)
+        folders = {""} if touched else set()
         for path in touched:
             parts = path.split("/") if path else []
             folders.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
         for path in sorted(folders):
             with self._folder(path) as folder:
                 os.fsync(folder)
+        with self._lock:  # not before: after an error the next call has to do them all
+            self._touched -= touched
 
     def sweep(self, path: str) -> None:
         """Remove the temporary files that a killed writer left below the folder `path`."""
