@@ -38,6 +38,7 @@ class Telemetry:
         self._on_workers = on_workers
         self._timeout = timeout
         self._client: Any = None
+        self._connecting = threading.Event()  # set when that is over, with a client or without one
         self._closed = threading.Event()
         self._started = time.time()
         self._thread = threading.Thread(target=self._follow, name="telemetry", daemon=True)
@@ -45,6 +46,8 @@ class Telemetry:
 
     def write_reports(self, folder: Path) -> None:
         """Writes `performance_report.html` and `profile.html`; where there is no scheduler any more, they say so."""
+        if self._address_file.exists():  # else there never was a scheduler
+            self._connecting.wait(_RPC_SECONDS)
         self._write(folder / "performance_report.html", "Performance report", self._performance_report)
         self._write(folder / "profile.html", "Profile", self._profile)
 
@@ -68,6 +71,8 @@ class Telemetry:
             self._client = self._connect(address)
         except (StartupDeadlineError, OSError):
             return  # the supervisor has its own deadline for that
+        finally:
+            self._connecting.set()
         seen = -1
         while not self._closed.wait(_POLL_SECONDS):
             with contextlib.suppress(Exception):
