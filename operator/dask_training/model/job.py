@@ -116,7 +116,7 @@ class Code(Model, frozen=True):
 
 
 class Joblib(Model, frozen=True):
-    """What joblib uses in the code: backend dask, loky, threading or none; scatter auto or none."""
+    """What joblib uses in the code: backend dask, loky, threading or none; scatter auto."""
 
     backend: str = "dask"
     scatter: str = "auto"

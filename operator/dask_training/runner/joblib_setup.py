@@ -38,7 +38,7 @@ def turn_on(config: JoblibConfig, client: Client, channel: Channel) -> joblib.pa
         min_workers=config.min_workers,
         threads_per_worker=config.threads_per_worker,
         wait_for_workers_timeout=config.loss_grace,
-        scatter=config.scatter if config.scatter == "auto" else None,
+        scatter=config.scatter,
         on_progress=on_progress,
     )
     if config.backend == "dask":
