@@ -10,7 +10,7 @@ from dask_training.artifacts import ArtifactStore
 from dask_training.artifacts.tree import TEMPORARY_PREFIX
 from dask_training.errors import ManifestError, StoreUnavailableError
 
-MOMENTS = 22
+MOMENTS = 20
 
 
 def is_consistent(store, prefix) -> bool:
@@ -58,13 +58,12 @@ def test_uploads_whose_connections_are_cut_once_at_any_offset_succeed(s3_store, 
 def test_uploads_cut_for_good_at_any_offset_leave_no_wrong_manifest_and_can_be_done_again(
     s3_store, server, proxy, run_folder, traffic
 ):
-    direct = s3_store()
+    direct, store = s3_store(), s3_store(proxy.port, deadline=0.2)
     incomplete = 0
     for moment in range(MOMENTS):
         proxy.reset()
         proxy.cut_after, proxy.forever = 1 + traffic * moment // MOMENTS, True
         prefix = f"cut/good{moment}"
-        store = s3_store(proxy.port, deadline=0.2)
         with pytest.raises(StoreUnavailableError):
             store.store(run_folder, prefix=prefix, size_limit_bytes=None)
         incomplete += is_consistent(direct, prefix)
@@ -78,7 +77,7 @@ def test_uploads_cut_for_good_at_any_offset_leave_no_wrong_manifest_and_can_be_d
 def test_a_complete_run_that_is_stored_again_never_has_the_old_manifest_over_new_files(
     s3_store, proxy, run_folder, traffic
 ):
-    direct = s3_store()
+    direct, store = s3_store(), s3_store(proxy.port, deadline=0.2)
     for moment in range(0, MOMENTS, 4):
         direct.store(run_folder, prefix="cut/again", size_limit_bytes=None)
         for path in (run_folder / "metrics.json", run_folder / "logs" / "runner.log"):
@@ -86,7 +85,7 @@ def test_a_complete_run_that_is_stored_again_never_has_the_old_manifest_over_new
         proxy.reset()
         proxy.cut_after, proxy.forever = 1 + traffic * moment // MOMENTS, True
         with pytest.raises(StoreUnavailableError):
-            s3_store(proxy.port, deadline=0.2).store(run_folder, prefix="cut/again", size_limit_bytes=None)
+            store.store(run_folder, prefix="cut/again", size_limit_bytes=None)
         is_consistent(direct, "cut/again")
 
 
