@@ -9,6 +9,7 @@ shows them. The same lines come out with a column `probability`: how likely the 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 import joblib
@@ -28,7 +29,11 @@ def main() -> int:
         print(f"{arguments.flights}: column(s) missing: {', '.join(missing)}", file=sys.stderr)
         return 2
     flights["probability"] = model.predict_proba(flights[model.feature_names_in_])[:, 1]
-    flights.to_csv(sys.stdout, index=False)
+    try:
+        flights.to_csv(sys.stdout, index=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

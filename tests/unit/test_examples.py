@@ -219,3 +219,11 @@ def test_predict_names_missing_columns(model_file, tmp_path):
     assert done.returncode == 2
     assert "column(s) missing: month, dest" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_predict_ends_quietly_when_its_reader_does(model_file, tmp_path):
+    command = [sys.executable, EXAMPLES / "flights" / "predict.py", model_file, tmp_path / "flights.csv"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
