@@ -104,7 +104,7 @@ def run_job(tmp_path):
 
     yield run
     assert _left_processes(mark) == []
-    assert [path.name for path in temporary.iterdir() if path.name.startswith("dask-training-")] == []
+    assert [path.name for path in temporary.iterdir()] == []
 
 
 def _read_until(process, text) -> str:

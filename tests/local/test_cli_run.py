@@ -77,7 +77,8 @@ def in_pipes(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 
 def test_a_run_on_a_terminal_shows_a_live_bar_and_then_a_summary(write_job, on_terminal):
-    write_job(SCRIPT)
+    job = write_job(SCRIPT)
+    job.write_text(job.read_text().replace("    replicas: 2", "    minReplicas: 2\n    replicas: 2"))
     session = on_terminal()
     busy = re.compile(r"[━╸╺]{28} (\d+) of 40 tasks \(nap\) · \d+\.\d/s · 0:0\d left")
     screen = session.wait_for(lambda screen: busy.search("\n".join(screen.lines)), seconds=60)

@@ -105,6 +105,8 @@ def test_each_command_has_help_with_its_exit_codes_and_fits_a_terminal(run, comm
     assert out.startswith(f"Usage: dask-training {' '.join(command)}")
     assert "Exit codes:" in out or command == ["artifacts"]
     assert all(len(line) <= 80 for line in out.splitlines())
+    assert "\\b" not in out
+    assert not any(line.startswith("      FILES") for line in out.splitlines())
 
 
 def test_the_help_of_run_lists_every_exit_code(run):

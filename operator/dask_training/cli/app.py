@@ -55,7 +55,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 def cli() -> None:
-    r"""Train scikit-learn models on Dask clusters of their own.
+    """Train scikit-learn models on Dask clusters of their own.
 
     A job file holds a plain scikit-learn script and says how many workers it needs. The same file runs on this machine
     and on Kubernetes.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import inspect
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,12 +33,12 @@ class NoSuchRunError(click.ClickException):
 
 @click.group()
 def artifacts() -> None:
-    r"""List, fetch and verify what runs have kept.
+    """List, fetch and verify what runs have kept.
 
     \b
-      dask-training artifacts ls                       all runs below ./artifacts
-      dask-training artifacts ls flights               the runs of the job flights
-      dask-training artifacts get flights results      the latest one's files, verified
+      dask-training artifacts ls                     all runs below ./artifacts
+      dask-training artifacts ls flights             the runs of the job flights
+      dask-training artifacts get flights results    the latest one's files
       dask-training artifacts verify s3://bucket/runs/flights/20260102-030405-ab12
 
     Stores behind a URL are reached with the usual variables, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL.
@@ -69,7 +68,7 @@ def ls(place: str, *, as_json: bool) -> None:
 @click.argument("files", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def get(run: str, target: Path, files: tuple[str, ...], *, as_json: bool) -> None:
-    r"""Copy a run's files into the folder TARGET, each verified first.
+    """Copy a run's files into the folder TARGET, each verified first.
 
     FILES are names or patterns such as 'logs/*'; all files by default.
 
@@ -80,7 +79,7 @@ def get(run: str, target: Path, files: tuple[str, ...], *, as_json: bool) -> Non
     with _open(run) as store:
         prefix = _only_run(store, run)
         if files:
-            paths = _get_some(store, prefix, target, _chosen(store.manifest(prefix), files))
+            paths = store.get(prefix, target, only=_chosen(store.manifest(prefix), files))
         else:
             paths = store.get(prefix, target)
     if as_json:
@@ -114,7 +113,7 @@ def verify(run: str, *, as_json: bool) -> int:
 
 
 for _command in (get, verify):
-    _command.help = f"{_command.help}\n\n{_RUN_HELP}"
+    _command.help = f"{inspect.cleandoc(_command.help or '')}\n\n{_RUN_HELP}"
 
 
 def _open(place: str) -> ArtifactStore:
@@ -200,19 +199,6 @@ def _chosen(manifest: Manifest, patterns: Sequence[str]) -> list[str]:
             raise NoSuchRunError(f"the run has no file {pattern}{f'; did you mean {near[0]}?' if near else ''}")
         wanted.update(matching)
     return [path for path in paths if path in wanted]
-
-
-def _get_some(store: ArtifactStore, prefix: str, target: Path, chosen: Sequence[str]) -> list[Path]:
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target, prefix=".dask-training-") as whole:
-        store.get(prefix, Path(whole))
-        paths = []
-        for name in chosen:
-            path = target / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(Path(whole) / name, path)
-            paths.append(path)
-    return paths
 
 
 def _shown_url(store: ArtifactStore, prefix: str) -> str:

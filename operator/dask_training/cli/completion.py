@@ -169,7 +169,7 @@ def register_shells() -> None:
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    r"""Print the completion script for a shell.
+    """Print the completion script for a shell.
 
     It completes commands, options, job files, scripts and the names of runs. The first lines of the script say how to
     install it.

@@ -48,14 +48,14 @@ class ScriptUnusableError(click.ClickException):
 def init(
     script: str, *, output: str, name: str | None, workers: int, memory: str, packages: tuple[str, ...], force: bool
 ) -> None:
-    r"""Write a job file for a Python script.
+    """Write a job file for a Python script.
 
     The script goes into the file as it is, with the modules beside it that it imports. Packages that it imports and the
     runtime image lacks are proposed in the versions that are installed here.
 
     \b
       dask-training init train.py
-      dask-training init train.py -o flights.yaml --workers 4 --memory 4Gi --package lightgbm==4.6.0
+      dask-training init train.py --workers 4 --package lightgbm==4.6.0
     """
     from dask_training.cli import scaffold  # noqa: PLC0415 - takes a while; --help need not wait
     from dask_training.cli.imports import needs_of  # noqa: PLC0415 - as above

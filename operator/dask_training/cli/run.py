@@ -82,7 +82,7 @@ def run(  # noqa: PLR0913 - one for each option
     quiet: bool,
     verbose: bool,  # noqa: ARG001 - read where errors are shown
 ) -> int:
-    r"""Run a job on this machine.
+    """Run a job on this machine.
 
     FILE is a job file, or - for standard input. Starts a Dask cluster of worker processes, runs the job's script with
     scikit-learn's parallel work spread over them, keeps what the script writes to $ARTIFACTS_DIR, and removes

@@ -17,7 +17,7 @@ from dask_training.cli.watch.text import plural
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file: file, valid, jobs, problems.")
 @click.option("--verbose", is_flag=True, help="Also say what a run on this machine can't do or leaves out.")
 def validate(files: tuple[str, ...], *, as_json: bool, verbose: bool) -> int:
-    r"""Check job files, and say everything that is wrong.
+    """Check job files, and say everything that is wrong.
 
     FILE is a YAML file with one or several documents, or - for standard input. Nothing is started.
 

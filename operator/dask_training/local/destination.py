@@ -12,13 +12,8 @@ from dask_training.artifacts import ArtifactStore
 from dask_training.artifacts.layout import key_prefix, local_key_prefix
 from dask_training.model import JobFile, TrainingJob
 
-_CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_ENDPOINT_URL",
-    "AWS_REGION",
-)
+_KEY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_CREDENTIALS = (*_KEY, "AWS_ENDPOINT_URL", "AWS_REGION")
 
 
 @dataclass(frozen=True)
@@ -64,5 +59,8 @@ def _new_run(uid: str) -> str:
 
 
 def _credentials(secret: Mapping[str, str]) -> dict[str, str]:
-    """The Secret's, and from this process's environment what the Secret does not have."""
-    return {name: value for name in _CREDENTIALS if (value := secret.get(name) or os.environ.get(name)) is not None}
+    """The Secret's; from this process's environment what the Secret does not have, but never a part of a key."""
+    found = {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
+    if any(name in secret for name in _KEY):
+        found = {name: value for name, value in found.items() if name not in _KEY}
+    return found | {name: secret[name] for name in _CREDENTIALS if name in secret}

@@ -1,0 +1,51 @@
+"""Where artifacts go, and with whose credentials."""
+
+from pathlib import Path
+
+import pytest
+
+from dask_training.local.destination import Destination, _credentials
+from dask_training.model import load_job_file
+
+JOB = """\
+apiVersion: dask-training.io/v1alpha1
+kind: DaskTrainingJob
+metadata: {name: forest, uid: 0a1b2c3d-0000-4000-8000-000000000000}
+spec:
+  runner: {module: train}
+  artifacts: {destination: %s}
+"""
+OUTER = {"AWS_ACCESS_KEY_ID": "outer", "AWS_SESSION_TOKEN": "outer-token", "AWS_REGION": "eu-1"}
+
+
+@pytest.mark.parametrize(
+    ("secret", "found"),
+    [
+        ({}, OUTER),
+        (
+            {"AWS_ACCESS_KEY_ID": "own", "AWS_SECRET_ACCESS_KEY": "own-secret"},
+            {"AWS_ACCESS_KEY_ID": "own", "AWS_SECRET_ACCESS_KEY": "own-secret", "AWS_REGION": "eu-1"},
+        ),
+        ({"AWS_REGION": "eu-2", "other": "x"}, {**OUTER, "AWS_REGION": "eu-2"}),
+    ],
+)
+def test_a_key_is_taken_whole_from_one_place(monkeypatch, secret, found):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in OUTER.items():
+        monkeypatch.setenv(name, value)
+    assert _credentials(secret) == found
+
+
+def test_each_attempt_has_a_place_of_its_own(tmp_path):
+    file = load_job_file(JOB % "null")
+    destination = Destination.of(file.job(), file, tmp_path)
+    assert not destination.remote
+    first, second = Path(destination.prefix(1)), Path(destination.prefix(2))
+    assert first.parent == second.parent == Path("forest")
+    assert second.name == f"{first.name}-attempt2"
+    assert first.name.endswith("-0a1b")
+    file = load_job_file(JOB % f"{{url: 'file://{tmp_path}/store'}}")
+    destination = Destination.of(file.job(), file, tmp_path)
+    assert destination.remote
+    assert destination.prefix(2) == "default/forest/0a1b2c3d-0000-4000-8000-000000000000/2"
