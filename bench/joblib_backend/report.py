@@ -45,8 +45,8 @@ def markdown(results: dict[str, Any], where: dict[str, Any], command: str, note:
     lines = [
         "# The joblib backend, measured",
         "",
-        "Ours, joblib's own Dask backend (upstream), loky and threads on the same two cores, in one run: two workers of one",
-        "thread (no nanny, loopback TCP), everything warm, the backends taking turns. Medians, in seconds.",
+        "Ours, joblib's own Dask backend (upstream), loky and threads on the same two cores, in one run: two workers of",
+        "one thread (no nanny, loopback TCP), everything warm, the backends taking turns. Medians, in seconds.",
         "",
         "| what | rounds | ours | upstream | loky | threading | figure to reach | reached |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |",

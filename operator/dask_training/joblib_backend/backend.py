@@ -15,9 +15,10 @@ from joblib._dask import DaskDistributedBackend
 from joblib._parallel_backends import FallbackToBackend
 
 from dask_training.joblib_backend.batching import BatchSizer
-from dask_training.joblib_backend.calls import Call, CallSettings, Report, job_limit
+from dask_training.joblib_backend.calls import Call, CallSettings, Report
 from dask_training.joblib_backend.cluster import ClusterView, view_of
 from dask_training.joblib_backend.data import DataStore, Entry, pinned_entry
+from dask_training.joblib_backend.driver import job_limit
 from dask_training.joblib_backend.registration import NAMES, OnProgress, defaults, register
 
 NO_CLIENT = """\
@@ -159,7 +160,7 @@ class DaskBackend(DaskDistributedBackend):
             n_jobs=self._n_jobs,
             only_workers=self._only_workers,
             submit_kwargs=self.submit_kwargs,
-            timeout=self.wait_for_workers_timeout,
+            seconds_to_wait=self.wait_for_workers_timeout,
             shared_from=self._shared_from,
             pinned=self._pinned,
             on_progress=self.on_progress,
@@ -179,8 +180,10 @@ class DaskBackend(DaskDistributedBackend):
 
     def batch_completed(self, batch_size: int, duration: float) -> None:  # noqa: ARG002 - joblib's signature
         if self._last is not None:
-            self._effective_batch_size = self._sizer.completed(batch_size, self._last.seconds, self._last.nbytes)
+            wanted = self._sizer.completed(batch_size, self._last.seconds, self._last.nbytes)
             self._last = None
+            call = self._call
+            self._effective_batch_size = wanted if call is None else call.batch_size(wanted, self._sizer.seconds_each)
 
     @contextlib.contextmanager
     def retrieval_context(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from distributed import get_worker
+from distributed.worker import get_data_from_worker
 
 from dask_training.errors import SchedulerLostError, WorkersLostError
 
@@ -19,6 +20,7 @@ T = TypeVar("T")
 FRESH_SECONDS = 0.5  # a view older than this is asked for again; deaths are news that arrives by itself
 REACH_SECONDS = 2.0  # a worker that does not answer the client for so long is talked to through the scheduler
 POLL_SECONDS = 0.5  # between looks for workers that joined, during a call
+MESSAGE_SECONDS = 0.001  # between messages to the scheduler
 WAIT_SECONDS = 0.02  # the same, while there are too few
 
 
@@ -26,7 +28,6 @@ class WorkerDied(NamedTuple):
     """A worker that ended without saying so, and what it was given to do."""
 
     address: str
-    nthreads: int
     keys: frozenset[str]
 
 
@@ -50,8 +51,7 @@ class ClusterView:
         self._seen = float("-inf")
         self._reachable: bool | None = None
         self._subscribed = False
-        # Of all workers that ever ran: one that is paused, for lack of memory, dies as well.
-        self._watched: dict[str, int] = {}
+        self._watched: set[str] = set()  # all workers that ever ran: one that is paused, for lack of memory, dies too
         self._timer: asyncio.TimerHandle | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
@@ -110,14 +110,14 @@ class ClusterView:
         if not self._subscribed:
             self._subscribed = True
             self._watch_starts()
+            # The client's default is 10 ms between messages, which every batch would wait for.
+            client.scheduler_comm.interval = min(client.scheduler_comm.interval, MESSAGE_SECONDS)
         departures = self.departures
         threads = dict(await client.scheduler.ncores_running(workers=None))
         if departures != self.departures:
             return  # the answer may be older than the news
         changed = threads != self.threads
-        joined = threads.keys() - self._watched
-        self._watched |= threads
-        self._watch(joined)
+        self._watch(threads)
         self.threads = threads
         self._seen = time.monotonic()
         self.empty_since = None if threads else (self.empty_since or self._seen)
@@ -127,7 +127,8 @@ class ClusterView:
     def _watch(self, addresses: Iterable[str]) -> None:
         """Subscribe to the events of these workers; "all" would do, but a client has one handler per topic."""
         client, me = self.client, weakref.ref(self)
-        for address in addresses:
+        for address in set(addresses) - self._watched:
+            self._watched.add(address)
 
             def handle(event: Any, address: str = address) -> None:
                 view = me()
@@ -142,17 +143,26 @@ class ClusterView:
         def handle(event: Any) -> None:
             view = me()
             if view is not None:
-                view.started[event[1]["key"]] = event[1]["worker"]
+                view._on_start(**event[1])  # noqa: SLF001 - its own
 
         self.client.subscribe_topic(self.topic, handle)
 
+    def _on_start(self, key: str, worker: str) -> None:
+        before = self.started.get(key)
+        if before is not None and before not in self._watched:  # it joined and died before anybody looked
+            self._tell_death(WorkerDied(before, frozenset([key])))
+        self.started[key] = worker
+        self._watch([worker])
+
+    def _tell_death(self, death: WorkerDied) -> None:
+        for listener in list(self._listeners):
+            listener.worker_died(death)
+
     def _on_departure(self, address: str, message: dict[str, Any]) -> None:
         self.departures += 1
-        nthreads = self.threads.pop(address, self._watched[address])
+        self.threads.pop(address, None)
         if not message["expected"]:
-            death = WorkerDied(address, nthreads, frozenset(map(str, message["processing-tasks"])))
-            for listener in list(self._listeners):
-                listener.worker_died(death)
+            self._tell_death(WorkerDied(address, frozenset(map(str, message["processing-tasks"]))))
         if not self.threads:
             self.empty_since = time.monotonic()
         self._tell()
@@ -171,6 +181,20 @@ class ClusterView:
     async def _refresh_quietly(self) -> None:
         with contextlib.suppress(SchedulerLostError, OSError):  # whoever waits for tasks will hear of it
             await self.refresh()
+
+    async def fetch(self, future: Any) -> Any:
+        """The result of a finished future, from the worker that ran it if that is known; None if it was lost."""
+        client, address = self.client, self.started.get(future.key)
+        if not await self.reachable():
+            found = await client._gather([future], errors="skip", direct=False)  # noqa: SLF001 - sync outside
+        else:
+            if address is not None:
+                with contextlib.suppress(OSError):  # it died meanwhile
+                    reply = await get_data_from_worker(client.rpc, [future.key], address)
+                    if future.key in reply.get("data", {}):
+                        return reply["data"][future.key]
+            found = await client._gather([future], errors="skip", direct=True)  # noqa: SLF001 - as above
+        return found[0] if found else None
 
     async def wait_for_workers(self, workers: int, seconds: float, only: Sequence[str] | None = None) -> None:
         """Return once so many workers run; raises WorkersLostError after `seconds`."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dask_training.joblib_backend.data import shippable_bytes
+import psutil
 
-MOST_TASKS = 20_000
-MOST_BYTES = 64 << 20  # of arrays that only tasks not yet dispatched hold
+MOST_TASKS = 4_000
+MOST_SECONDS = 0.25  # a generator that takes longer does work of its own, and is better asked when there is room
+MOST_BYTES = 64 << 20  # what the process may grow by meanwhile: tasks may hold anything
+CHECK_EVERY = 32  # tasks between looks at the process's size
 
 
 class Lookahead:
@@ -23,6 +26,11 @@ class Lookahead:
         self._seen = already
         self._failure: BaseException | None = None
         self.total: int | None = None  # `already` and all that `source` gave, once it is exhausted
+
+    @property
+    def left(self) -> int:
+        """Tasks still to give, once that is known; else 0."""
+        return 0 if self.total is None else len(self._ready)
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -51,16 +59,16 @@ class Lookahead:
 
     def read_ahead(self, wanted: Callable[[], bool]) -> None:
         """Read until the end, a limit, or until no longer `wanted`; what `source` raises waits for its turn."""
-        seen: set[int] = set()
-        room = MOST_BYTES
-        while wanted() and room > 0 and len(self._ready) < MOST_TASKS:
+        process = psutil.Process()
+        most_bytes = process.memory_info().rss + MOST_BYTES
+        deadline = time.monotonic() + MOST_SECONDS
+        for number in range(MOST_TASKS):
+            if not wanted() or time.monotonic() > deadline:
+                return
+            if number % CHECK_EVERY == 0 and process.memory_info().rss > most_bytes:
+                return
             with self._lock:
                 try:
                     self._read()
                 except Exception:  # noqa: BLE001 - `__next__` raises it again where joblib can handle it
                     return
-                task = self._ready[-1]
-            for value in (*task[1], *task[2].values()):
-                if id(value) not in seen:
-                    seen.add(id(value))
-                    room -= shippable_bytes(value) or 0

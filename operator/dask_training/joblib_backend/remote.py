@@ -17,7 +17,6 @@ class Orders(NamedTuple):
     topic: str
     shared_from: float = float("inf")  # bytes from which an argument's buffers are shared, read-only, by all tasks
     nested_on_cluster: bool = False  # the outer call leaves cores idle, so nested calls may use the cluster
-    confirm_start: bool = False  # wait until the scheduler knows that the batch has begun
 
 
 class Outcome(NamedTuple):
@@ -84,17 +83,16 @@ def _task_state(key: str) -> Any:
 
 
 def _announce(order: Orders) -> None:
-    """Tell the client that the batch has begun, so that it can tell who killed a worker from who only waited there."""
+    """Tell the client that the batch has begun, so that it can tell who killed a worker from who only waited there.
+
+    Waits until the scheduler knows (a millisecond or two): a task can kill its worker faster than news travels.
+    """
     worker = _worker()
-    if worker is None:
-        return
-    message = {"key": order.key, "worker": worker.address}
-    if order.confirm_start:
+    if worker is not None:
         from distributed.utils import sync  # noqa: PLC0415 - as above
 
+        message = {"key": order.key, "worker": worker.address}
         sync(worker.loop, worker.scheduler.log_event, topic=order.topic, msg=message)
-    else:
-        worker.log_event(order.topic, message)
 
 
 def _portable(error: BaseException) -> Any:
