@@ -104,7 +104,7 @@ def measure(
             medians = {backend: statistics.median(taken) for backend, taken in seconds.items()}
             say(f"{case.title}: " + ", ".join(f"{backend} {median:.3f} s" for backend, median in medians.items()))
             results[case.name] = {"title": case.title, "seconds": seconds, "median": medians}
-            if memory:
+            if memory and case.memory:
                 peaks = {backend: peak_memory(case, backend, address, quick=quick) for backend in BACKENDS}
                 say(
                     "    peak memory: " + ", ".join(f"{backend} {peak / 1e6:.0f} MB" for backend, peak in peaks.items())

@@ -45,8 +45,8 @@ def markdown(results: dict[str, Any], where: dict[str, Any], command: str, note:
     lines = [
         "# The joblib backend, measured",
         "",
-        "Ours, joblib's own Dask backend (upstream), loky and threads on the same two cores, in one run: two workers of",
-        "one thread (no nanny, loopback TCP), everything warm, the backends taking turns. Medians, in seconds.",
+        "Ours, joblib's own Dask backend (upstream), loky and threads on the same two cores, in one run: two workers",
+        "of one thread (no nanny, loopback TCP), everything warm, the backends taking turns. Medians, in seconds.",
         "",
         "| what | rounds | ours | upstream | loky | threading | figure to reach | reached |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |",
@@ -62,7 +62,8 @@ def markdown(results: dict[str, Any], where: dict[str, Any], command: str, note:
             or "-"
         )
         lines.append(f"| {case.title} | {len(result['seconds'][OURS])} | {times} | {wanted} | {got} |")
-    if any("peakMemoryBytes" in results[case.name] for case in shown):
+    with_memory = [case for case in shown if "peakMemoryBytes" in results[case.name]]
+    if with_memory:
         lines += [
             "",
             "What the runner's process held at its peak beyond what it held before, in MB (a fresh process each):",
@@ -70,7 +71,7 @@ def markdown(results: dict[str, Any], where: dict[str, Any], command: str, note:
             "| what | ours | upstream | loky | threading | not above upstream's |",
             "| --- | ---: | ---: | ---: | ---: | --- |",
         ]
-        for case in shown:
+        for case in with_memory:
             peaks = results[case.name]["peakMemoryBytes"]
             cells = " | ".join(f"{peaks[backend] / 1e6:.0f}" for backend in BACKENDS)
             lines.append(f"| {case.title} | {cells} | {'yes' if peaks[OURS] <= peaks[UPSTREAM] else 'no'} |")

@@ -240,7 +240,8 @@ def nested_backend(on_cluster: bool) -> DaskBackend:  # noqa: FBT001 - called by
 
     if any(joblib.parallel.BACKENDS.get(name) is not DaskBackend for name in NAMES):
         register()
-    return DaskBackend(nesting_level=0) if on_cluster else NestedSequential()
+    # Ahead of outer tasks that wait: the outer task that waits for these has a worker already.
+    return DaskBackend(nesting_level=0, priority=1) if on_cluster else NestedSequential()
 
 
 def find_client(scheduler_host: str | None, loop: Any = None) -> Any:

@@ -294,6 +294,15 @@ def test_nested_tasks_use_the_cluster_where_the_outer_call_leaves_cores_idle(das
     assert len(set(used)) == 2
 
 
+def test_nested_tasks_go_ahead_of_outer_ones_that_wait(dask):
+    def priority():
+        from dask_training.joblib_backend.backend import nested_backend
+
+        return nested_backend(True).submit_kwargs
+
+    assert dask.submit(priority).result() == {"priority": 1}
+
+
 def test_nested_tasks_stay_on_their_worker_where_the_outer_call_keeps_all_busy(dask):
     used = Parallel()(delayed(nested_pids)(0.01) for _ in range(8))
     assert all(len(set(inner)) == 1 for inner in used)

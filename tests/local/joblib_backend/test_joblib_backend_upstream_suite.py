@@ -1,0 +1,82 @@
+"""joblib's own tests of its Dask backend, run against ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+CAN_NOT_APPLY = {
+    "test_no_undesired_distributed_cache_hit": (
+        "asks that a function whose closure holds 8 MB be pickled into each task; ours sends it to the workers once"
+    ),
+    "test_manual_scatter": "asks for as many serializations as Client.scatter(hash=True) makes, three; ours makes one",
+    "test_auto_scatter": "asks that an array be sent to one worker; ours sends it to two, so that it survives one's loss",  # noqa: E501 - a reason reads better on one line
+}
+PASSES = {
+    "test_simple",
+    "test_dask_backend_uses_autobatching",
+    *(
+        f"test_parallel_unordered_generator_returns_fastest_first_with_dask[{context}-{n_jobs}]"
+        for context in ("parallel_config", "parallel_backend")
+        for n_jobs in (2, -1)
+    ),
+    *(
+        f"test_deadlock_with_generator_and_dask[{context}-{return_as}-{n_jobs}]"
+        for context in ("parallel_config", "parallel_backend")
+        for return_as in ("generator", "generator_unordered")
+        for n_jobs in (2, -1)
+    ),
+    "test_nested_parallelism_with_dask[parallel_config]",
+    "test_nested_parallelism_with_dask[parallel_backend]",
+    "test_dont_assume_function_purity",
+    "test_dask_funcname[True]",
+    "test_dask_funcname[False]",
+    "test_nested_scatter[0]",
+    "test_nested_scatter[1]",
+    "test_nested_backend_context_manager",
+    "test_nested_backend_context_manager_implicit_n_jobs",
+    "test_errors",
+    "test_correct_nested_backend",
+    "test_secede_with_no_processes",
+    "test_dask_backend_keywords",
+    "test_scheduler_tasks_cleanup",
+    "test_wait_for_workers[adaptive]",
+    "test_wait_for_workers[late_scaling]",
+    "test_wait_for_workers_timeout",
+    "test_joblib_warning_inside_dask_daemonic_worker[loky]",
+    "test_joblib_warning_inside_dask_daemonic_worker[multiprocessing]",
+}
+
+
+@pytest.mark.timeout(300)
+def test_joblibs_own_tests_pass_but_for_those_that_can_not_apply(tmp_path):
+    report = tmp_path / "report.xml"
+    command = [sys.executable, "-m", "pytest", "--pyargs", "joblib.test.test_dask", "-p", "swap_backend"]
+    command += ["-p", "no:cacheprovider", "-p", "no:warnings", "-c", os.devnull, "-q", "--tb=short"]
+    command += ["--timeout=60", f"--junitxml={report}", f"--basetemp={tmp_path / 'base'}"]
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(__file__).parent),
+        "DASK_DISTRIBUTED__WORKER__PRELOAD": '["swap_backend"]',
+        "DASK_TEMPORARY_DIRECTORY": str(tmp_path),
+    }
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert report.exists(), done.stdout + done.stderr
+    outcomes = {case.attrib["name"]: len(case) == 0 or case[0].tag.startswith("system") for case in _cases(report)}
+    failed = {name for name, passed in outcomes.items() if not passed}
+    assert failed == set(CAN_NOT_APPLY), done.stdout[-6000:]
+    assert set(outcomes) - failed == PASSES
+
+
+def _cases(report: Path):
+    return ET.parse(report).getroot().iter("testcase")
+
+
+def test_each_test_that_can_not_apply_is_in_the_documentation_with_its_reason():
+    page = " ".join((Path(__file__).parents[3] / "docs" / "joblib-backend.md").read_text().split())
+    for name, reason in CAN_NOT_APPLY.items():
+        assert f"| `{name}` | {reason} |" in page
