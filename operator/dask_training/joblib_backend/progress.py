@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 import time
 
@@ -11,13 +10,7 @@ from dask_training.joblib_backend.registration import OnProgress
 
 SECONDS_BETWEEN = 0.1
 
-logger = logging.getLogger(__name__)
-
 _calls = itertools.count(1)
-
-
-def _tell_nobody(done: int, total: int | None, call: int, name: str) -> None:
-    pass
 
 
 class Progress:
@@ -49,8 +42,4 @@ class Progress:
             return
         self._told = self._now
         self._last = time.monotonic()
-        try:
-            self._tell(*self._now, self._call, self._name)
-        except Exception:
-            logger.exception("on_progress failed; this call's progress is not told any more")
-            self._tell = _tell_nobody
+        self._tell(*self._now, self._call, self._name)
