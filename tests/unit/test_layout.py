@@ -46,6 +46,7 @@ PUBLIC = {
         "parse_memory",
         "parse_quantity",
     },
+    "dask_training.kube": {"Connection", "KubeClient", "Limits", "NoClusterError", "Resource", "TokenBucket", "owners"},
 }
 # What an import must not cost where it is not needed: `dask-training --help` and `validate` have to be quick.
 HEAVY = {"bokeh", "dask", "distributed", "joblib", "matplotlib", "numpy", "pandas", "scipy", "sklearn"}
