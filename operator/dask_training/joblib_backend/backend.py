@@ -17,7 +17,7 @@ from joblib._parallel_backends import FallbackToBackend
 from dask_training.joblib_backend.batching import BatchSizer
 from dask_training.joblib_backend.calls import Call, CallSettings, Report
 from dask_training.joblib_backend.cluster import ClusterView, view_of
-from dask_training.joblib_backend.data import DataStore, Entry, pinned_entry
+from dask_training.joblib_backend.data import Entry, pinned_entry, store_of
 from dask_training.joblib_backend.driver import job_limit
 from dask_training.joblib_backend.registration import NAMES, OnProgress, defaults, register
 
@@ -31,7 +31,6 @@ or
 
 _UNSET: Any = object()
 
-_stores: weakref.WeakKeyDictionary[ClusterView, DataStore] = weakref.WeakKeyDictionary()
 _clients: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
@@ -154,8 +153,6 @@ class DaskBackend(DaskDistributedBackend):
 
     def start_call(self) -> None:
         view = self._view()
-        with _lock:
-            store = _stores.setdefault(view, DataStore(view))
         settings = CallSettings(
             n_jobs=self._n_jobs,
             only_workers=self._only_workers,
@@ -165,7 +162,7 @@ class DaskBackend(DaskDistributedBackend):
             pinned=self._pinned,
             on_progress=self.on_progress,
         )
-        self._call = Call(self.parallel, view, store, settings)
+        self._call = Call(self.parallel, view, store_of(view), settings)
         self._call.prepare(list(self._pinned.values()))
 
     def submit(self, func: Any, callback: Any = None) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from joblib._utils import eval_expr
-from joblib.parallel import BatchedCalls
+from joblib.parallel import TASK_ERROR, BatchCompletionCallBack, BatchedCalls
 
 from dask_training.joblib_backend.cluster import ClusterView
 from dask_training.joblib_backend.data import DataStore, Entry
@@ -54,8 +54,7 @@ class Call:
         self._settings = settings
         self._view = view
         self._store = store
-        self._number = next(_numbers)
-        self._packing = Packing(store, self._number, settings.pinned)
+        self._packing = Packing(store, next(_numbers), settings.pinned)
         self._dispatcher = Dispatcher("dask-training-joblib")
         self._settled = threading.Event()
         self._lookahead: Lookahead | None = None
@@ -72,7 +71,7 @@ class Call:
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Send what the user asked to scatter; anew where it was changed since the last call."""
         for entry in entries:
-            self._store.verify_pinned(entry, self._number)
+            self._store.verify_pinned(entry)
         self._ship(entries)
 
     def _ship(self, entries: Sequence[Entry]) -> None:
@@ -88,8 +87,10 @@ class Call:
         try:
             batch.blob, batch.entries = self._packing.pack(tasks)
             self._ship(batch.entries)  # before the user's generator goes on: it may change the array next
-        except Exception as error:  # noqa: BLE001 - told as the batch's outcome
+        except BaseException as error:
             self._store.let_go(batch.entries)
+            if not isinstance(error, Exception):
+                raise  # Control-C in the user's thread
             self._deliver(batch, error)
             return
         self._loop.call_soon_threadsafe(self._driver.admit, batch)
@@ -121,6 +122,7 @@ class Call:
             self._progress.finish()
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._driver.close)
+        self._packing.close()
 
     # ---- the dispatcher's thread --------------------------------------------------------------------------------
 
@@ -131,10 +133,19 @@ class Call:
         report = Report(None, result) if isinstance(result, BaseException) else _read(result)
         with self._lock:
             self._outstanding -= 1
-        batch.callback(report)
+        self._guard(lambda: batch.callback(report))
         if self._progress is not None:
             self._progress.update(self._parallel.n_completed_tasks, self._total())
         self._check_settled()
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Do what may run the user's generator; joblib passes on what is an Exception, the rest would be lost here."""
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - SystemExit in a generator
+            tracker = BatchCompletionCallBack(0, 1, self._parallel)
+            self._parallel._register_new_job(tracker)  # noqa: SLF001
+            tracker._register_outcome({"result": error, "status": TASK_ERROR})  # noqa: SLF001
 
     def _check_settled(self) -> None:
         parallel = self._parallel
@@ -199,7 +210,7 @@ class Call:
                 and not (parallel._aborting or self._driver.closed)  # noqa: SLF001
                 and self._outstanding < window
             ):
-                parallel.dispatch_next()
+                self._guard(parallel.dispatch_next)
         self._check_settled()
 
 

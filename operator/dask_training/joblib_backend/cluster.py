@@ -55,6 +55,7 @@ class ClusterView:
         self._timer: asyncio.TimerHandle | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+        self.store: Any = None  # the DataStore, see `store_of` there
 
     @property
     def client(self) -> Any:

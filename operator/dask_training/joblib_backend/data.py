@@ -26,9 +26,7 @@ from dask_training.errors import SchedulerLostError, WorkersLostError
 from dask_training.joblib_backend.cluster import ClusterView
 from dask_training.joblib_backend.frames import Frames, dump
 
-SHIP_BYTES = (
-    8 * 1024
-)  # arrays and frames from this size are sent once, apart from the tasks; smaller ones travel inside
+SHIP_BYTES = 8 * 1024  # arrays and frames from this size are sent once, apart from the tasks; smaller ones inside
 IDLE_BYTES = 1 << 30  # of arrays that are alive but in no running call, so much stays on the workers
 IDLE_CONTENT_BYTES = 64 << 20  # the same for objects known by their contents, within one call
 REPLICAS = 2
@@ -45,6 +43,7 @@ class Entry:
         self.frames = frames  # kept where there is no object to make them from again
         self.value: Any = value  # as above, for objects that can't be referred to weakly or that are pinned
         self.weak: weakref.ref[Any] | None = None
+        self.finalizer: weakref.finalize[..., Any] | None = None
         self.future: Any = None
         self.digest: bytes | None = None
         self.sample = b""
@@ -87,20 +86,26 @@ class DataStore:
         if nbytes is None or nbytes < SHIP_BYTES:
             return None
         with self._lock:
-            entry = self._by_id.get(id(value))
-            if entry is not None and entry.object() is value:
-                if self._unchanged(entry, value, call):
-                    self._by_id.move_to_end(id(value))
-                    entry.users += 1
-                    return entry
-                self._forget(id(value), entry)
-            entry = Entry(_key(value), nbytes)
-            self._watch(value, entry)
-            entry.sample = _sample(value)
-            entry.verified.add(call)
-            entry.users += 1
+            known = self._by_id.get(id(value))
+            if known is not None and known.object() is value:
+                self._by_id.move_to_end(id(value))
+                known.users += 1
+            else:
+                known = None
+        if known is not None:
+            # Not under the lock, for which the event loop waits: a fingerprint takes half a second per gigabyte.
+            if self._unchanged(known, value, call):
+                return known
+            self._forget(id(value), known)
+            self.let_go([known])
+        entry = Entry(_key(value), nbytes)
+        entry.sample = _sample(value)
+        entry.verified.add(call)
+        entry.users = 1
+        self._watch(value, entry)
+        with self._lock:
             self._by_id[id(value)] = entry
-            return entry
+        return entry
 
     def find_content(self, frames: Frames, value: Any, known: dict[bytes, Entry]) -> Entry:
         """The entry in `known` with these contents, held for a batch; made if there is none."""
@@ -146,7 +151,8 @@ class DataStore:
     def _watch(self, value: Any, entry: Entry) -> None:
         """Have the entry forgotten when the object is gone."""
         entry.weak = weakref.ref(value)
-        weakref.finalize(value, _note_gone, weakref.ref(self), id(value), entry).atexit = False
+        entry.finalizer = weakref.finalize(value, _note_gone, weakref.ref(self), id(value), entry)
+        entry.finalizer.atexit = False
 
     def note_gone(self, key: int, entry: Entry) -> None:
         """The object of an entry is gone. Called by the garbage collector: at any time, in any thread."""
@@ -163,6 +169,8 @@ class DataStore:
         with self._lock:
             if self._by_id.get(key) is entry:
                 del self._by_id[key]
+            if entry.finalizer is not None:
+                entry.finalizer.detach()
             if entry.users == 0:
                 _release(entry)
 
@@ -171,14 +179,12 @@ class DataStore:
         with self._lock:
             entry.users += 1
 
-    def verify_pinned(self, entry: Entry, call: int) -> None:
+    def verify_pinned(self, entry: Entry) -> None:
         """See to it that a pinned object that was changed since the last call is sent anew."""
-        with self._lock:
-            known = call in entry.verified or entry.digest is None or entry.users > 0
-            if not known and dump(entry.value, in_band_bytes=0).digest() != entry.digest:
-                entry.future.release()
-                entry.future = entry.digest = None
-            entry.verified.add(call)
+        known = entry.digest is None or entry.users > 0
+        if not known and dump(entry.value, in_band_bytes=0).digest() != entry.digest:
+            entry.future.release()
+            entry.future = entry.digest = None
 
     def let_go(self, entries: Iterable[Entry]) -> None:
         """One batch less needs these."""
@@ -253,7 +259,8 @@ class DataStore:
 
     async def _put(self, data: dict[str, Frames], seconds: float) -> None:
         for turn in range(TRIES):
-            await self._view.wait_for_workers(1, seconds)
+            if turn > 0 or not self._view.threads:
+                await self._view.wait_for_workers(1, seconds)
             client = self._view.client
             try:
                 if await self._view.reachable():
@@ -276,6 +283,8 @@ class DataStore:
 
     async def _put_directly(self, client: Any, data: dict[str, Frames]) -> None:
         addresses = sorted(self._view.threads)
+        if not addresses:
+            raise OSError("no worker to send data to")
         first = next(self._turn)
         chosen = list(dict.fromkeys(addresses[(first + i) % len(addresses)] for i in range(REPLICAS)))
         sent = await asyncio.gather(*(_update(client, address, data) for address in chosen), return_exceptions=True)
@@ -284,6 +293,18 @@ class DataStore:
             raise next(reply for reply in sent if isinstance(reply, BaseException))
         nbytes = {key: sys.getsizeof(frames) for key, frames in data.items()}
         await client.scheduler.update_data(who_has=dict.fromkeys(data, holders), nbytes=nbytes, client=client.id)
+
+
+def store_of(view: ClusterView) -> DataStore:
+    """The store of a view's client; always the same one."""
+    with _making:
+        if view.store is None:
+            view.store = DataStore(view)
+    found: DataStore = view.store
+    return found
+
+
+_making = threading.Lock()
 
 
 class _Gone:

@@ -142,7 +142,6 @@ class Driver:
         self._view.forget(self)
         while self._waiting:
             self._store.let_go(self._waiting.popleft().entries)
-        self._packing.close()
         for drive in list(self._drives):
             drive.cancel()  # releases its future, and with it the remote task
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 
@@ -10,7 +11,13 @@ from dask_training.joblib_backend.registration import OnProgress
 
 SECONDS_BETWEEN = 0.1
 
+logger = logging.getLogger(__name__)
+
 _calls = itertools.count(1)
+
+
+def _tell_nobody(done: int, total: int | None, call: int, name: str) -> None:
+    pass
 
 
 class Progress:
@@ -42,4 +49,8 @@ class Progress:
             return
         self._told = self._now
         self._last = time.monotonic()
-        self._tell(*self._now, self._call, self._name)
+        try:
+            self._tell(*self._now, self._call, self._name)
+        except Exception:
+            logger.exception("on_progress failed; this call's progress is not told any more")
+            self._tell = _tell_nobody

@@ -185,6 +185,17 @@ def test_an_exception_of_the_task_generator_is_raised(dask):
             Parallel()(tasks(number))
 
 
+def test_sys_exit_in_the_task_generator_is_raised(dask):
+    def tasks():
+        for i in range(10):
+            yield delayed(pid)(i, 0.01)
+        raise SystemExit(4)
+
+    for pre_dispatch in (2, "2*n_jobs"):
+        with pytest.raises(SystemExit):
+            Parallel(pre_dispatch=pre_dispatch, batch_size=1)(tasks())
+
+
 def test_control_c_ends_a_call_at_once_and_leaves_the_backend_working(dask, poll):
     timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()
@@ -274,6 +285,16 @@ def test_progress_is_told_with_the_total_early_and_at_the_end(dask):
     second_call = [entry for entry in told if entry[4] == "abs"]
     assert second_call[-1][1:3] == (10, 10)
     assert second_call[0][3] == first_call[0][3] + 1
+
+
+def test_a_progress_callback_that_fails_does_not_end_the_call(cluster, caplog):
+    def fail_to_tell(*_):
+        raise OSError("no terminal")
+
+    register(on_progress=fail_to_tell)
+    with joblib.parallel_config("dask"):
+        assert Parallel()(delayed(abs)(-i) for i in range(100)) == list(range(100))
+    assert [record.message for record in caplog.records if "on_progress failed" in record.message]
 
 
 def test_reading_ahead_for_the_total_keeps_the_order_of_tasks(dask):
