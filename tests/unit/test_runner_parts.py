@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from dask_training.api import Phase, Reason
 from dask_training.errors import StartupDeadlineError
-from dask_training.runner import dask_environment, events, packages, preimport, records, tls
+from dask_training.local.workspace import TemporaryWorkspace
+from dask_training.runner import dask_environment, events, packages, preimport, records
 from dask_training.runner.address import scheduler_address, write_address
 from dask_training.runner.logs import LogFile
-from dask_training.runner.workspace import Workspace
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_pips_reason_is_the_end_of_its_errors():
 
 
 def test_certificates_are_of_one_ca_and_valid_already(tmp_path):
-    made = tls.make_certificates("job", ("scheduler", "worker", "client"), lifetime_seconds=60)
+    made = make_certificates("job", ("scheduler", "worker", "client"), lifetime_seconds=60)
     ca = x509.load_pem_x509_certificate(made.ca)
     for role, leaf in made.leaves.items():
         certificate = x509.load_pem_x509_certificate(leaf.certificate)
@@ -126,11 +126,11 @@ def test_reported_metrics_win_over_those_of_the_file(tmp_path_factory, own, repo
 
 def test_a_workspace_is_private_and_goes_with_its_user(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with Workspace() as workspace:
+    with TemporaryWorkspace() as workspace:
         assert workspace.root.stat().st_mode & 0o077 == 0
         (workspace.work / "left.txt").write_text("x")
         assert workspace.left_in_work() == ["left.txt"]
-        with Workspace():
+        with TemporaryWorkspace():
             assert workspace.root.exists()  # in use: not taken for abandoned
     assert list(tmp_path.iterdir()) == []
 
@@ -142,6 +142,6 @@ def test_an_abandoned_workspace_is_removed_by_the_next(tmp_path, monkeypatch):
     (abandoned / "in-use").touch()
     other = tmp_path / "dask-training-notes.txt"
     other.touch()
-    with Workspace():
+    with TemporaryWorkspace():
         assert not abandoned.exists()
     assert list(tmp_path.iterdir()) == [other]

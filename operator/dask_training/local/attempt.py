@@ -12,15 +12,16 @@ from pathlib import Path
 import msgspec
 
 from dask_training.api import Env, ExitCode, Phase, Reason
+from dask_training.certificates import make_certificates
 from dask_training.local import environment
 from dask_training.local.cluster import ClusterSize, LocalProcessCluster
 from dask_training.local.destination import Destination
-from dask_training.local.keeping import Keeper, Kept
+from dask_training.local.workspace import TemporaryWorkspace
 from dask_training.model import JobFile, TrainingJob
-from dask_training.runner import dask_environment, packages, tls
-from dask_training.runner.child import ChildConfig
+from dask_training.runner import dask_environment, packages
+from dask_training.runner.code import child_config, name_of, runner_of, startup_timeout
 from dask_training.runner.events import ArtifactsStored, Finished, Listener, MetricValue, PhaseChanged, Timings
-from dask_training.runner.joblib_setup import JoblibConfig
+from dask_training.runner.keeping import Keeper, Kept
 from dask_training.runner.lifeline import Lifeline
 from dask_training.runner.logs import LogFile
 from dask_training.runner.memory import MemoryWatch
@@ -28,11 +29,8 @@ from dask_training.runner.processes import Exit, RunProcess, kill_marked
 from dask_training.runner.supervisor import ChildCommand, Limits, MemoryExceeded, StopRequested, Supervisor
 from dask_training.runner.telemetry import Telemetry
 from dask_training.runner.verdict import Outcome, OutOfMemory
-from dask_training.runner.workspace import Workspace
 
 _CERTIFICATE_SLACK_SECONDS = 3600.0
-# The supervisor's deadline comes first, and says more than the processes' own.
-_STARTUP_SLACK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +79,7 @@ class Attempt:
         number: int,
         job: TrainingJob,
         job_file: JobFile,
-        workspace: Workspace,
+        workspace: TemporaryWorkspace,
         destination: Destination,
         listener: Listener,
         *,
@@ -108,7 +106,14 @@ class Attempt:
             workers=spec.workers.replicas,
         )
         self._supervisor = Supervisor(limits, listener, attempt=number)
-        self._keeper = Keeper(job, number, workspace, destination, listener)
+        self._keeper = Keeper(
+            job,
+            number,
+            workspace,
+            listener,
+            place=destination.place(number),
+            fallback=destination.fallback_place(number),
+        )
         self._lifeline = Lifeline()
         self._memory_watch = MemoryWatch()
         self._cluster: LocalProcessCluster | None = None
@@ -189,10 +194,10 @@ class Attempt:
                 attempt=self._number,
             )
         )
-        what = self._write_code()
+        script = self._write_code()
         base = environment.of_all(self._job, self._job_file, self._workspace, self._number)
         self._make_certificates()
-        timeout = self._job.spec.startup_deadline_seconds + _STARTUP_SLACK_SECONDS
+        timeout = startup_timeout(self._job)
         self._cluster = self._make_cluster(base, timeout)
         self._cluster.start()
         self._telemetry = Telemetry(
@@ -200,10 +205,10 @@ class Attempt:
         )
         log = LogFile(self._workspace.logs / "runner.log")
         command = ChildCommand(
-            command=[sys.executable, "-m", "dask_training.runner.child", str(self._write_child_config(timeout))],
+            command=[sys.executable, "-m", "dask_training.runner.child", str(self._write_child_config(script))],
             env=environment.of_runner(base, self._job, self._job_file, self._workspace),
             cwd=self._workspace.work,
-            what=what,
+            what=name_of(self._job),
             log=log,
         )
         outcome = self._supervisor.run(command, self._lifeline, self._limit_runner_memory)
@@ -225,13 +230,13 @@ class Attempt:
 
     def _make_certificates(self) -> None:
         lifetime = self._job.spec.active_deadline_seconds + _CERTIFICATE_SLACK_SECONDS
-        certificates = tls.make_certificates(
+        certificates = make_certificates(
             self._job.name, ("scheduler", "worker", "client"), lifetime_seconds=lifetime
         )
         dask_environment.write_certificates(certificates, self._workspace.tls)
 
-    def _write_code(self) -> str:
-        """Puts the job's code in place; returns what messages call it."""
+    def _write_code(self) -> Path | None:
+        """Puts the job's code in place; returns where the script is, if it has one."""
         spec = self._job.spec
         if self._code is not None:
             self._workspace.copy_code(self._code)
@@ -239,38 +244,20 @@ class Attempt:
             self._workspace.write_code(self._job_file.config_maps[spec.code.config_map.name])
         script = environment.script_of(self._job, self._job_file)
         if script is None:
-            runner = environment.runner_of(self._job)
-            return f"module {runner.module}" if runner.module else f"command {runner.command[0]}"
+            return None
         name, text = script
-        (self._workspace.script / name).write_text(text, newline="")
-        return name if environment.runner_of(self._job).script_from else "spec.runner.script"
+        path = self._workspace.script / name
+        path.write_text(text, newline="")
+        return path
 
-    def _write_child_config(self, timeout: float) -> Path:
-        spec = self._job.spec
-        runner = environment.runner_of(self._job)
-        script = environment.script_of(self._job, self._job_file)
-        config = ChildConfig(
-            script=str(self._workspace.script / script[0]) if script else None,
-            module=runner.module,
-            command=runner.command,
-            args=tuple(runner.args),
-            joblib=JoblibConfig(
-                backend=runner.joblib.backend,
-                scatter=runner.joblib.scatter,
-                min_workers=spec.workers.min_replicas,
-                threads_per_worker=spec.workers.nthreads,
-                loss_grace=spec.workers.loss_grace_seconds,
-            ),
-            workers=spec.workers.replicas,
-            address_file=str(self._workspace.address_file),
-            startup_timeout=timeout,
-        )
+    def _write_child_config(self, script: Path | None) -> Path:
         path = self._workspace.root / "child.json"
+        config = child_config(self._job, script=script, address_file=self._workspace.address_file)
         path.write_bytes(msgspec.json.encode(config))
         return path
 
     def _limit_runner_memory(self, child: RunProcess) -> None:
-        limit = environment.runner_of(self._job).resources.memory_limit_bytes
+        limit = runner_of(self._job).resources.memory_limit_bytes
         if limit is not None:
             death = OutOfMemory("runner", limit, "spec.runner.resources.limits.memory")
             self._memory_watch.add(child, limit, lambda _: self._supervisor.post(MemoryExceeded(death)))

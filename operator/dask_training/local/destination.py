@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dask_training.artifacts import ArtifactStore
 from dask_training.artifacts.layout import key_prefix, local_key_prefix
 from dask_training.model import JobFile, TrainingJob
-
-_KEY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-_CREDENTIALS = (*_KEY, "AWS_ENDPOINT_URL", "AWS_REGION")
+from dask_training.runner.keeping import Place
+from dask_training.runner.store_credentials import credentials_of
 
 
 @dataclass(frozen=True)
@@ -38,29 +36,25 @@ class Destination:
         if wanted is None or wanted.url is None:
             return cls(folder, job, run, remote=False, fallback=folder)
         secret = job_file.secrets.get(wanted.secret_ref.name, {}) if wanted.secret_ref else {}
-        store = ArtifactStore.from_url(wanted.url, credentials=_credentials(secret))
+        store = ArtifactStore.from_url(wanted.url, credentials=credentials_of(secret, os.environ))
         return cls(store, job, run, remote=True, fallback=folder)
 
-    def prefix(self, attempt: int) -> str:
-        """The run's place in `store`."""
+    def place(self, attempt: int) -> Place:
+        """Where the attempt's files are to go."""
         if self.remote:
-            return key_prefix(self.job.namespace, self.job.name, self.job.metadata.uid, attempt)
-        return self.fallback_prefix(attempt)
+            return Place(self.store, key_prefix(self.job.namespace, self.job.name, self.job.metadata.uid, attempt))
+        return self._folder_of(attempt)
 
-    def fallback_prefix(self, attempt: int) -> str:
-        """The run's place in `fallback`."""
-        return local_key_prefix(self.job.name, self.run if attempt == 1 else f"{self.run}-attempt{attempt}")
+    def fallback_place(self, attempt: int) -> Place | None:
+        """Where they go if the store fails; None if that is a folder on this machine itself."""
+        return self._folder_of(attempt) if self.remote else None
+
+    def _folder_of(self, attempt: int) -> Place:
+        run = self.run if attempt == 1 else f"{self.run}-attempt{attempt}"
+        return Place(self.fallback, local_key_prefix(self.job.name, run))
 
 
 def _new_run(uid: str) -> str:
     """A name that sorts by time, and that no other run has, even one that starts in the same second."""
     now = datetime.datetime.now().astimezone()
     return f"{now:%Y%m%d-%H%M%S}-{uid[:4]}"
-
-
-def _credentials(secret: Mapping[str, str]) -> dict[str, str]:
-    """The Secret's; from this process's environment what the Secret does not have, but never a part of a key."""
-    found = {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
-    if any(name in secret for name in _KEY):
-        found = {name: value for name, value in found.items() if name not in _KEY}
-    return found | {name: secret[name] for name in _CREDENTIALS if name in secret}

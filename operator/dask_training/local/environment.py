@@ -8,20 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dask_training.api import Env
-from dask_training.model import JobFile, Runner, TrainingJob
+from dask_training.model import JobFile, TrainingJob
 from dask_training.model.job import EnvFrom, EnvVar
 from dask_training.runner import preimport
+from dask_training.runner.code import SCRIPT_NAME, runner_of
 from dask_training.runner.dask_environment import thread_variables, tls_variables, without_dask
 from dask_training.runner.workspace import Workspace
-
-SCRIPT_NAME = "script.py"  # not the job's name: a job called random would hide the standard library's module
-
-
-def runner_of(job: TrainingJob) -> Runner:
-    """The job's runner, which mode Batch always has."""
-    if job.spec.runner is None:
-        raise ValueError(f"job {job.name} has no runner")
-    return job.spec.runner
 
 
 def script_of(job: TrainingJob, job_file: JobFile) -> tuple[str, str] | None:

@@ -16,9 +16,9 @@ import msgspec
 from dask_training.local.attempt import Attempt, AttemptResult
 from dask_training.local.destination import Destination
 from dask_training.local.machine import check_dashboard_port, notes_on_size
+from dask_training.local.workspace import TemporaryWorkspace
 from dask_training.model import JobFile, JobFileError, TrainingJob, retry
 from dask_training.runner.events import Event, Finished, Listener, Notice
-from dask_training.runner.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def run_locally(
     destination = Destination.of(job, job_file, options.artifacts_root)
     failures: list[retry.Failure] = []
     for number in itertools.count(1):
-        with Workspace() as workspace:
+        with TemporaryWorkspace() as workspace:
             attempt = Attempt(
                 number,
                 job,

@@ -1,4 +1,4 @@
-"""Keeps what an attempt leaves: its files, records and logs, in the job's store or at least on this machine."""
+"""Keeps what an attempt leaves: its files, records and logs, in the job's store or else where they are not lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 from dask_training.api import ExitCode, Phase, Reason
 from dask_training.artifacts import ArtifactStore, Manifest, over_limit, refused
 from dask_training.errors import ArtifactError
-from dask_training.local.destination import Destination
 from dask_training.model import TrainingJob
 from dask_training.runner import records
 from dask_training.runner.events import ArtifactsStored, Listener, MetricValue, Notice
@@ -31,23 +30,39 @@ class Kept:
     stored: ArtifactsStored | None = None
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an attempt's files go: a store, and the prefix that is the attempt's own in it."""
+
+    store: ArtifactStore
+    prefix: str
+
+
 class Keeper:
-    """Keeps the files of one attempt."""
+    """Keeps the files of one attempt at `place`; at `fallback`, if there is one, when that fails."""
 
     def __init__(
-        self, job: TrainingJob, attempt: int, workspace: Workspace, destination: Destination, listener: Listener
+        self,
+        job: TrainingJob,
+        attempt: int,
+        workspace: Workspace,
+        listener: Listener,
+        *,
+        place: Place,
+        fallback: Place | None,
     ) -> None:
         self._job = job
         self._attempt = attempt
         self._workspace = workspace
-        self._destination = destination
+        self._place = place
+        self._fallback = fallback
         self._listen = listener
         self._store_failed = False
 
     def check(self) -> Outcome | None:
         """The outcome of the attempt if its store can't be written to; None if it can."""
         try:
-            self._destination.store.check_writable()
+            self._place.store.check_writable()
         except ArtifactError as error:
             self._store_failed = True
             return Outcome(Reason.ARTIFACT_STORE_FAILED, str(error), ExitCode.ARTIFACT_STORE)
@@ -124,7 +139,6 @@ class Keeper:
         self, outcome: Outcome, metrics: Mapping[str, MetricValue], stop: threading.Event
     ) -> tuple[ArtifactsStored | None, str]:
         """Where the files are now, if anywhere, and what went wrong."""
-        destination = self._destination
         info = {
             "job": self._job.name,
             "attempt": self._attempt,
@@ -136,25 +150,23 @@ class Keeper:
         failure = ""
         if not self._store_failed:
             try:
-                return self._put(destination.store, destination.prefix(self._attempt), info, stop), ""
+                return self._put(self._place, info, stop), ""
             except ArtifactError as error:
                 failure = str(error)
-        if not destination.remote or stop.is_set():
+        if self._fallback is None or stop.is_set():
             return None, failure
         try:
-            stored = self._put(destination.fallback, destination.fallback_prefix(self._attempt), info, stop)
+            stored = self._put(self._fallback, info, stop)
         except ArtifactError as error:
             return None, f"{failure}\n{error}".strip()
         return stored, f"{failure}\nThe files are kept on this machine instead: {stored.url}".strip()
 
-    def _put(
-        self, store: ArtifactStore, prefix: str, info: Mapping[str, object], stop: threading.Event
-    ) -> ArtifactsStored:
-        manifest: Manifest = store.store(
-            self._workspace.artifacts, prefix=prefix, size_limit_bytes=None, info=info, stop=stop
+    def _put(self, place: Place, info: Mapping[str, object], stop: threading.Event) -> ArtifactsStored:
+        manifest: Manifest = place.store.store(
+            self._workspace.artifacts, prefix=place.prefix, size_limit_bytes=None, info=info, stop=stop
         )
         return ArtifactsStored(
-            url=store.url_of(prefix),
+            url=place.store.url_of(place.prefix),
             files=len(manifest.files),
             bytes=manifest.total_bytes,
             manifest_sha256=manifest.sha256,

@@ -1,0 +1,58 @@
+"""The job's code, as the child is told to run it and as messages call it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dask_training.model import Runner, TrainingJob
+from dask_training.runner.child import ChildConfig
+from dask_training.runner.joblib_setup import JoblibConfig
+
+SCRIPT_NAME = "script.py"  # not the job's name: a job called random would hide the standard library's module
+
+# The supervisor's deadline comes first, and says more than the processes' own.
+STARTUP_SLACK_SECONDS = 10.0
+
+
+def runner_of(job: TrainingJob) -> Runner:
+    """The job's runner, which mode Batch always has."""
+    if job.spec.runner is None:
+        raise ValueError(f"job {job.name} has no runner")
+    return job.spec.runner
+
+
+def name_of(job: TrainingJob) -> str:
+    """What messages call the code."""
+    runner = runner_of(job)
+    if runner.script_from is not None:
+        return runner.script_from.config_map.key
+    if runner.script is not None:
+        return "spec.runner.script"
+    return f"module {runner.module}" if runner.module else f"command {runner.command[0]}"
+
+
+def startup_timeout(job: TrainingJob) -> float:
+    """Seconds that the processes of a cluster wait for each other."""
+    return job.spec.startup_deadline_seconds + STARTUP_SLACK_SECONDS
+
+
+def child_config(job: TrainingJob, *, script: Path | None, address_file: Path | None) -> ChildConfig:
+    """What the child is to do; `script` is where the job's script lies, if it has one."""
+    spec = job.spec
+    runner = runner_of(job)
+    return ChildConfig(
+        script=str(script) if script else None,
+        module=runner.module,
+        command=runner.command,
+        args=tuple(runner.args),
+        joblib=JoblibConfig(
+            backend=runner.joblib.backend,
+            scatter=runner.joblib.scatter,
+            min_workers=spec.workers.min_replicas,
+            threads_per_worker=spec.workers.nthreads,
+            loss_grace=spec.workers.loss_grace_seconds,
+        ),
+        workers=spec.workers.replicas,
+        address_file=str(address_file) if address_file else None,
+        startup_timeout=startup_timeout(job),
+    )
