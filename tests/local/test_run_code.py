@@ -184,7 +184,7 @@ from pathlib import Path
 from distributed import Client
 from distributed.security import Security
 from dask_training.runner.dask_environment import write_certificates
-from dask_training.runner.tls import make_certificates
+from dask_training.certificates import make_certificates
 
 address = os.environ["DASK_SCHEDULER_ADDRESS"]
 folder = Path("other").absolute()

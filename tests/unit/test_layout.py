@@ -33,6 +33,8 @@ PUBLIC = {
     },
     "dask_training.joblib_backend": {"DaskBackend", "register"},
     "dask_training.local": {"LocalOptions", "StopSignal", "run_locally"},
+    "dask_training.manifests": {"SecretRequest", "scheduler_token"},
+    "dask_training.reconcile": {"Delete", "JobEvent", "Plan", "SecretRequest", "WriteStatus", "stages"},
     "dask_training.model": {
         "JobFile",
         "JobFileError",

@@ -155,7 +155,8 @@ def test_words_are_those_of_the_python_package(field, values):
 
 
 def test_a_reason_is_retryable_or_known_not_to_be():
-    final = {"Completed", "ValidationFailed", "DeadlineExceeded", "Interrupted", "InternalError"}
+    final = {"Completed", "ValidationFailed", "NameCollision", "DeadlineExceeded"}
+    final |= {"IdleTimeout", "Interrupted", "InternalError"}
     assert {str(reason) for reason in api.Reason} - final <= set(RETRYABLE_REASONS)
     assert not final & set(RETRYABLE_REASONS)
 

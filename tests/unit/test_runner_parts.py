@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_training.api import Phase, Reason
+from dask_training.certificates import make_certificates
 from dask_training.errors import StartupDeadlineError
 from dask_training.local.workspace import TemporaryWorkspace
 from dask_training.runner import dask_environment, events, packages, preimport, records

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dask_training.runner.tls import Certificates
+from dask_training.certificates import Certificates
 
 # What distributed's nanny sets for its worker; our workers have none.
 _MALLOC_TRIM_THRESHOLD = "65536"

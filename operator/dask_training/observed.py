@@ -1,0 +1,360 @@
+"""What is there: raw Kubernetes objects of one job as plain facts. Pure, and without any decision."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeGuard
+
+from dask_training.api import Label, Role
+from dask_training.model import TrainingJob, parse_quantity
+from dask_training.termination import Termination, clean, parse, tail
+
+Raw = Mapping[str, Any]
+
+# Pod phases and conditions that mean: Kubernetes took the pod away, its program did nothing wrong.
+_DISRUPTIONS: Final = {"Evicted", "Preempting", "NodeShutdown", "NodeLost", "Terminated", "Shutdown"}
+_ADMISSION_ERRORS: Final = {"UnexpectedAdmissionError", "NodeAffinity", "OutOfcpu", "OutOfmemory", "OutOfpods"}
+DRAIN_GRACE_SECONDS: Final = 3600  # a worker that is scaled away may work so long; tells it from one that was lost
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a container ended: its exit code, the kubelet's reason and what it left as termination message."""
+
+    exit_code: int
+    reason: str = ""
+    message: str = field(default="", repr=False)
+    started: datetime.datetime | None = None
+    finished: datetime.datetime | None = None
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it was killed because it went over its memory limit."""
+        return self.reason == "OOMKilled"
+
+    @property
+    def termination(self) -> Termination | None:
+        """What it said of its end itself, checked; None if it said nothing that can be read."""
+        return parse(self.message)
+
+    @property
+    def last_words(self) -> str:
+        """The end of what it printed or said, cleaned and cut; "" if it was silent."""
+        said = self.termination
+        return said.message if said is not None else tail(self.message)
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One pod of the job: where it is in its life, and what stands in its way."""
+
+    name: str
+    uid: str
+    role: Role
+    attempt: int
+    index: int | None = None
+    phase: str = "Pending"
+    reason: str = ""
+    message: str = ""
+    created: datetime.datetime | None = None
+    accepted: datetime.datetime | None = None
+    deleting: datetime.datetime | None = None
+    deletion_grace: int | None = None
+    node: str = ""
+    unschedulable: str = ""
+    disruption: str = ""
+    waiting: str = ""
+    waiting_message: str = ""
+    running_since: datetime.datetime | None = None
+    ended: Ended | None = None
+    previous: Ended | None = None
+    restarts: int = 0
+    image: str = ""
+    cpu: float = 0.0
+    memory: float = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will never run again, though it is still there: Succeeded, Failed, or its container ended."""
+        if self.phase in ("Succeeded", "Failed"):
+            return True
+        return self.ended is not None and self.role is not Role.WORKER
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its container runs and nobody has asked for its end."""
+        return self.running_since is not None and self.deleting is None and not self.is_over
+
+    @property
+    def has_run(self) -> bool:
+        """Whether its container has ever been started."""
+        return self.running_since is not None or self.ended is not None or self.previous is not None
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is on its way out because there were to be fewer workers."""
+        return self.deleting is not None and self.deletion_grace == DRAIN_GRACE_SECONDS
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is over, or being taken away by somebody else, while it should work."""
+        return (self.deleting is not None or self.is_over or bool(self.disruption)) and not self.is_draining
+
+    @property
+    def loss(self) -> str:
+        """Who or what took the pod away, in words; "" if nobody did."""
+        if self.disruption:
+            return self.disruption
+        if self.reason in _DISRUPTIONS | _ADMISSION_ERRORS:
+            return f"{self.reason}: {self.message}" if self.message else self.reason
+        return "the pod was deleted" if self.deleting is not None else ""
+
+
+@dataclass(frozen=True)
+class Service:
+    """The attempt's Service: the address that workers and runner dial; `owner` is the uid of its controller."""
+
+    name: str
+    uid: str
+    cluster_ip: str = ""
+    owner: str = ""
+    attempt: int = 0
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The API server refused to create an object and will do so again unless something changes.
+
+    `code` is the HTTP status (403, 409 for one that belongs to somebody else, 422), `reason` and `message` Kubernetes'
+    own, `since` the time of the first refusal and `last` that of the latest of `count` in a row.
+    """
+
+    kind: str
+    name: str
+    code: int
+    reason: str
+    message: str
+    since: datetime.datetime
+    last: datetime.datetime | None = None
+    count: int = 1
+
+    @property
+    def is_quota(self) -> bool:
+        """Whether a ResourceQuota stands in the way."""
+        return self.code == 403 and "exceeded quota" in self.message
+
+    @property
+    def retry_at(self) -> datetime.datetime:
+        """When it may be tried again: after 5 s, then twice as long each time, up to a minute."""
+        delay = min(5 * 2 ** min(self.count - 1, 10), 60)
+        return (self.last or self.since) + datetime.timedelta(seconds=delay)
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """What the scheduler's status endpoint said last; it never decides over a verdict."""
+
+    workers: int = 0
+    code_started: bool = False
+    done: int | None = None
+    total: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    idle_seconds: float | None = None
+
+    @classmethod
+    def of(cls, answer: Raw) -> Telemetry:
+        """From the endpoint's JSON, of which nothing is trusted: what is not a number is left out."""
+        progress = answer.get("progress")
+        done, total = (_count(progress.get(key)) for key in ("done", "total")) if _is_map(progress) else (None, None)
+        metrics = answer.get("metrics")
+        return cls(
+            workers=_count(answer.get("workers")) or 0,
+            code_started=answer.get("codeStarted") is True,
+            done=done,
+            total=total,
+            metrics={
+                clean(str(key), 128): float(value)
+                for key, value in (list(metrics.items())[:64] if _is_map(metrics) else [])
+                if _is_number(value)
+            },
+            idle_seconds=float(idle) if _is_number(idle := answer.get("idleSeconds")) else None,
+        )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that is known of one job's objects at one moment.
+
+    `confirmed` is False where the pods come from a watch that may lag behind: a plan that rests on a pod's absence
+    then asks for a list of them first (`Plan.confirm`).
+    """
+
+    pods: tuple[Pod, ...] = ()
+    services: tuple[Service, ...] = ()
+    telemetry: Telemetry | None = None
+    refusals: tuple[Refusal, ...] = ()
+    mount_errors: Mapping[str, str] = field(default_factory=dict)
+    confirmed: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        job: TrainingJob | Raw,
+        *,
+        pods: Iterable[Raw] = (),
+        services: Iterable[Raw] = (),
+        events: Iterable[Raw] = (),
+        telemetry: Telemetry | None = None,
+        problems: Sequence[Refusal] = (),
+        confirmed: bool = True,
+    ) -> Observed:
+        """Facts from raw objects; those of other jobs (by their label job-uid) are left out.
+
+        `events` are core/v1 Events of the job's pods: volumes that can't be mounted are told of nowhere else.
+        """
+        uid = job.metadata.uid if isinstance(job, TrainingJob) else job["metadata"]["uid"]
+        found = [_pod(raw) for raw in pods if _labels(raw).get(Label.JOB_UID) == uid]
+        return cls(
+            pods=tuple(sorted((pod for pod in found if pod is not None), key=lambda pod: pod.name)),
+            services=tuple(sorted((_service(raw) for raw in services), key=lambda service: service.name)),
+            telemetry=telemetry,
+            refusals=tuple(problems),
+            mount_errors=_mount_errors(events),
+            confirmed=confirmed,
+        )
+
+    def of_attempt(self, attempt: int, role: Role | None = None) -> tuple[Pod, ...]:
+        """The pods of an attempt, or those of one role."""
+        return tuple(pod for pod in self.pods if pod.attempt == attempt and role in (None, pod.role))
+
+    def pod(self, attempt: int, role: Role) -> Pod | None:
+        """The attempt's scheduler or runner; None if there is none."""
+        return next(iter(self.of_attempt(attempt, role)), None)
+
+    def service(self, name: str) -> Service | None:
+        """The Service of that name; None if there is none."""
+        return next((service for service in self.services if service.name == name), None)
+
+
+def _pod(raw: Raw) -> Pod | None:
+    labels, metadata, spec, status = _labels(raw), raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    if labels.get(Label.ROLE) not in set(Role) or not labels.get(Label.ATTEMPT, "").isdigit():
+        return None
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    container = _first(status.get("containerStatuses"))
+    state, last = container.get("state") or {}, container.get("lastState") or {}
+    waiting, index = state.get("waiting") or {}, labels.get(Label.INDEX, "")
+    requests = (_first(spec.get("containers")).get("resources") or {}).get("requests") or {}
+    return Pod(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        role=Role(labels[Label.ROLE]),
+        attempt=int(labels[Label.ATTEMPT]),
+        index=int(index) if index.isdigit() else None,
+        phase=status.get("phase", "Pending"),
+        reason=clean(status.get("reason") or "", 64),
+        message=clean(status.get("message") or ""),
+        created=time_of(metadata.get("creationTimestamp")),
+        accepted=time_of(status.get("startTime")),
+        deleting=time_of(metadata.get("deletionTimestamp")),
+        deletion_grace=metadata.get("deletionGracePeriodSeconds"),
+        node=spec.get("nodeName") or "",
+        unschedulable=_unschedulable(conditions.get("PodScheduled")),
+        disruption=_disruption(conditions.get("DisruptionTarget")),
+        waiting=waiting.get("reason") or "",
+        waiting_message=clean(waiting.get("message") or ""),
+        running_since=time_of((state.get("running") or {}).get("startedAt")),
+        ended=_ended(state.get("terminated")),
+        previous=_ended(last.get("terminated")),
+        restarts=container.get("restartCount") or 0,
+        image=_first(spec.get("containers")).get("image") or "",
+        cpu=_quantity(requests.get("cpu")),
+        memory=_quantity(requests.get("memory")),
+    )
+
+
+def _service(raw: Raw) -> Service:
+    metadata, attempt = raw["metadata"], _labels(raw).get(Label.ATTEMPT, "")
+    owner = _first([ref for ref in metadata.get("ownerReferences") or () if ref.get("controller")])
+    ip = (raw.get("spec") or {}).get("clusterIP") or ""
+    return Service(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        cluster_ip="" if ip == "None" else ip,
+        owner=owner.get("uid", ""),
+        attempt=int(attempt) if attempt.isdigit() else 0,
+        deleting=metadata.get("deletionTimestamp") is not None,
+    )
+
+
+def _ended(raw: Raw | None) -> Ended | None:
+    if not raw:
+        return None
+    return Ended(
+        exit_code=raw.get("exitCode", 0),
+        reason=raw.get("reason") or "",
+        message=raw.get("message") or "",
+        started=time_of(raw.get("startedAt")),
+        finished=time_of(raw.get("finishedAt")),
+    )
+
+
+def _unschedulable(condition: Raw | None) -> str:
+    if condition is None or condition.get("status") != "False" or condition.get("reason") != "Unschedulable":
+        return ""
+    return clean(condition.get("message") or "no node fits")
+
+
+def _disruption(condition: Raw | None) -> str:
+    if condition is None or condition.get("status") != "True":
+        return ""
+    reason, message = condition.get("reason") or "Disrupted", condition.get("message") or ""
+    return clean(f"{reason}: {message}" if message else reason)
+
+
+def _mount_errors(events: Iterable[Raw]) -> dict[str, str]:
+    """The latest FailedMount of each pod."""
+    failed = [event for event in events if event.get("reason") in ("FailedMount", "FailedAttachVolume")]
+    failed.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+    return {event["involvedObject"]["name"]: clean(event.get("message") or "") for event in failed}
+
+
+def _first(items: Sequence[Raw] | None) -> Raw:
+    return items[0] if items else {}
+
+
+def _labels(raw: Raw) -> Mapping[str, str]:
+    return raw["metadata"].get("labels") or {}
+
+
+def _quantity(text: Any) -> float:
+    try:
+        return float(parse_quantity(text)) if text is not None else 0.0
+    except ValueError:
+        return 0.0
+
+
+def _is_map(value: Any) -> TypeGuard[Raw]:
+    return isinstance(value, Mapping)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if _is_number(value) and 0 <= value < 2**53 else None
+
+
+def time_of(text: str | None) -> datetime.datetime | None:
+    """The moment that a Kubernetes timestamp names; None for None, "" and what is no timestamp."""
+    if not text:
+        return None
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)

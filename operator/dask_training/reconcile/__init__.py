@@ -1,0 +1,6 @@
+"""What is to be done for a job, decided from what is there: pure, the clock is an argument."""
+
+from dask_training.manifests.secrets import SecretRequest
+from dask_training.reconcile.actions import Delete, JobEvent, Plan, WriteStatus, stages
+
+__all__ = ["Delete", "JobEvent", "Plan", "SecretRequest", "WriteStatus", "stages"]
