@@ -14,7 +14,8 @@ from dask_training.api import Phase, Reason
 from dask_training.certificates import make_certificates
 from dask_training.errors import StartupDeadlineError
 from dask_training.local.workspace import TemporaryWorkspace
-from dask_training.runner import dask_environment, events, packages, preimport, records
+from dask_training.model.scripts import modules_imported_by
+from dask_training.runner import dask_environment, events, packages, records
 from dask_training.runner.address import scheduler_address, write_address
 from dask_training.runner.logs import LogFile
 
@@ -68,7 +69,7 @@ def test_a_log_keeps_its_tail_and_says_what_it_left_out(tmp_path):
     ],
 )
 def test_what_a_script_imports_first(source, modules):
-    assert preimport.modules_imported_by(source) == modules
+    assert modules_imported_by(source) == modules
 
 
 def test_pips_reason_is_the_end_of_its_errors():

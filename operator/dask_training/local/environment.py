@@ -10,7 +10,7 @@ from pathlib import Path
 from dask_training.api import Env
 from dask_training.model import JobFile, TrainingJob
 from dask_training.model.job import EnvFrom, EnvVar
-from dask_training.runner import preimport
+from dask_training.model.scripts import modules_imported_by
 from dask_training.runner.code import SCRIPT_NAME, runner_of
 from dask_training.runner.dask_environment import thread_variables, tls_variables, without_dask
 from dask_training.runner.workspace import Workspace
@@ -44,7 +44,7 @@ def of_all(job: TrainingJob, job_file: JobFile, workspace: Workspace, attempt: i
         Env.JOB_NAMESPACE: job.namespace,
         Env.JOB_UID: job.metadata.uid,
         Env.ATTEMPT: str(attempt),
-        Env.PREIMPORT: ",".join(preimport.modules_imported_by(script[1])) if script else "",
+        Env.PREIMPORT: ",".join(modules_imported_by(script[1])) if script else "",
     }
 
 
