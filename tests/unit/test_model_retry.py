@@ -86,6 +86,20 @@ def test_the_first_rule_that_matches_decides():
     assert isinstance(decide(spec(0, IGNORE_EVICTION, count), [EVICTED]), Retry)
 
 
+@pytest.mark.parametrize(
+    "failures", [[RAISED], [RAISED, EVICTED], [EVICTED, RAISED, RAISED], [RAISED] * 4, [EVICTED] * 12]
+)
+def test_failures_may_be_decided_on_one_by_one(failures):
+    """Who keeps but the counts of what went before decides as who keeps it all."""
+    counted = ignored = 0
+    for failure in failures:
+        decision = decide(spec(2, IGNORE_EVICTION), [failure], counted=counted, ignored=ignored)
+        if isinstance(decision, Fail):
+            break
+        counted, ignored = decision.counted, decision.ignored
+    assert decision == decide(spec(2, IGNORE_EVICTION), failures)
+
+
 def test_without_a_failure_there_is_nothing_to_decide():
     with pytest.raises(ValueError, match="at least one failure"):
         decide(spec(), [])

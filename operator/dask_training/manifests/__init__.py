@@ -1,5 +1,23 @@
 """The objects of an attempt, as Kubernetes manifests: pure, a fresh dict each time."""
 
-from dask_training.manifests.secrets import SecretRequest, scheduler_token
+from dask_training.manifests.attempt import Attempt, selector, workers_selector
+from dask_training.manifests.network import network_policy, scheduler_service
+from dask_training.manifests.pods import reader_pod, runner_pod, scheduler_pod, store_url, worker_pod
+from dask_training.manifests.secrets import SecretRequest, job_document, scheduler_token, secret_request
 
-__all__ = ["SecretRequest", "scheduler_token"]
+__all__ = [
+    "Attempt",
+    "SecretRequest",
+    "job_document",
+    "network_policy",
+    "reader_pod",
+    "runner_pod",
+    "scheduler_pod",
+    "scheduler_service",
+    "scheduler_token",
+    "secret_request",
+    "selector",
+    "store_url",
+    "worker_pod",
+    "workers_selector",
+]

@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
+from dask_training import api
+from dask_training.api import Mode, Role
 from dask_training.certificates import Certificates
+from dask_training.manifests.attempt import Attempt
+from dask_training.model import TrainingJob
+
+_LIFETIME_SLACK_SECONDS = 3600
+# A certificate for each part that dials or listens; the runner is the cluster's client.
+_LEAVES = {Role.SCHEDULER: "scheduler", Role.WORKER: "worker", Role.RUNNER: "client"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,31 @@ class SecretRequest:
             "immutable": True,
             "data": {name: base64.b64encode(content).decode() for name, content in sorted(files.items())},
         }
+
+
+def secret_request(attempt: Attempt, service_uid: str) -> SecretRequest:
+    """The attempt's Secret, owned by its Service: it goes with it."""
+    job = attempt.job
+    roles = [role for role in _LEAVES if role is not Role.RUNNER or job.spec.mode is Mode.BATCH]
+    metadata = attempt.metadata(attempt.name, Role.CLUSTER, owner=attempt.service_owner(attempt.name, service_uid))
+    token = scheduler_token(attempt.settings.key, job.metadata.uid, attempt.number)
+    return SecretRequest(
+        name=attempt.name,
+        namespace=job.namespace,
+        labels=metadata["labels"],
+        owner=metadata["ownerReferences"][0],
+        common_name=attempt.name,
+        roles=tuple(_LEAVES[role] for role in roles),
+        lifetime_seconds=job.spec.active_deadline_seconds + _LIFETIME_SLACK_SECONDS,
+        data={"job.json": job_document(job), "token": token.encode()},
+    )
+
+
+def job_document(job: TrainingJob) -> bytes:
+    """The job as the runner reads it: its body with all defaults filled in, whatever the runner's version has."""
+    metadata = {"name": job.name, "namespace": job.namespace, "uid": job.metadata.uid, "labels": job.metadata.labels}
+    body = {"apiVersion": api.API_VERSION, "kind": api.KIND, "metadata": metadata, "spec": job.spec}
+    return msgspec.json.encode(body)
 
 
 def scheduler_token(key: bytes, uid: str, attempt: int) -> str:

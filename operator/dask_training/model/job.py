@@ -261,11 +261,14 @@ class Spec(Model, frozen=True):
 
 
 class Metadata(Model, frozen=True, forbid_unknown_fields=False):
-    """Who a job is; `uid` is empty until the API server gives one."""
+    """Who a job is; `uid`, `generation` and the timestamps are empty until the API server gives them."""
 
     name: str
     namespace: str = "default"
     uid: str = ""
+    generation: int = 0
+    creation_timestamp: str = ""
+    deletion_timestamp: str = ""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
 

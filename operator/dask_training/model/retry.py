@@ -46,15 +46,15 @@ class Fail(msgspec.Struct, frozen=True):
 Decision: TypeAlias = Retry | Fail
 
 
-def decide(spec: Spec, failures: Sequence[Failure]) -> Decision:
+def decide(spec: Spec, failures: Sequence[Failure], *, counted: int = 0, ignored: int = 0) -> Decision:
     """What follows on the failures of a job's attempts so far, oldest first, at least one.
 
-    The first rule of `failurePolicy` that matches a failure decides on it, Count if none does. The delay is 10 s after
+    `counted` and `ignored` are what earlier decisions made of failures before these. The first rule of `failurePolicy` that matches a failure decides on it, Count if none does. The delay is 10 s after
     the first failure and doubles with each one, up to 600 s.
     """
     if not failures:
         raise ValueError("decide() needs at least one failure")
-    counted = ignored = 0
+    number = counted + ignored + len(failures)
     for failure in failures:
         action = "FailJob" if failure.reason not in RETRYABLE_REASONS else _action(spec.failure_policy.rules, failure)
         if action == "FailJob":
@@ -68,8 +68,8 @@ def decide(spec: Spec, failures: Sequence[Failure]) -> Decision:
         return Fail(
             f"backoffLimit is {spec.backoff_limit}, and {counted} attempts failed" if spec.backoff_limit else ""
         )
-    delay = min(_FIRST_DELAY * 2 ** min(len(failures) - 1, 10), _LONGEST_DELAY)
-    return Retry(attempt=len(failures) + 1, delay_seconds=delay, counted=counted, ignored=ignored)
+    delay = min(_FIRST_DELAY * 2 ** min(number - 1, 10), _LONGEST_DELAY)
+    return Retry(attempt=number + 1, delay_seconds=delay, counted=counted, ignored=ignored)
 
 
 def _action(rules: Sequence[FailureRule], failure: Failure) -> str:
