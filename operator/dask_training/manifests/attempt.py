@@ -1,0 +1,78 @@
+"""What all objects of one attempt have in common: names, labels, owners."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+from dask_training import api
+from dask_training.api import Label, Role
+from dask_training.model import TrainingJob
+from dask_training.settings import OperatorSettings
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a job; `first_started` is when the first began (activeDeadlineSeconds counts from then)."""
+
+    job: TrainingJob
+    number: int
+    settings: OperatorSettings
+    first_started: datetime.datetime
+
+    @property
+    def name(self) -> str:
+        """Name of the attempt's Service, Secret and NetworkPolicy."""
+        return api.attempt_name(self.job.name, self.job.metadata.uid, self.number)
+
+    @property
+    def image(self) -> str:
+        """The image of its pods."""
+        return self.job.spec.image or self.settings.runtime_image
+
+    def child(self, role: Role, index: int | None = None) -> str:
+        """Name of one of its pods."""
+        return api.child_name(self.job.name, self.job.metadata.uid, self.number, role, index)
+
+    def selector(self, role: Role | None = None) -> dict[str, str]:
+        """The labels that find its pods, or those of a role."""
+        return selector(self.job.metadata.uid, self.number) | ({} if role is None else {Label.ROLE.value: role.value})
+
+    def metadata(self, name: str, role: Role, index: int | None = None, *, owner: dict[str, Any]) -> dict[str, Any]:
+        """An object's metadata: fresh, so that no two objects share a part."""
+        labels = {
+            Label.JOB.value: self.job.name,
+            Label.MANAGED_BY.value: api.MANAGER,
+            Label.NAME.value: "dask-training-job",
+            **self.selector(role),
+        }
+        if index is not None:
+            labels[Label.INDEX.value] = str(index)
+        return {
+            "name": name,
+            "namespace": self.job.namespace,
+            "labels": labels,
+            "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
+        }
+
+    @property
+    def owner(self) -> dict[str, Any]:
+        """The job, as owner of its objects."""
+        metadata = self.job.metadata
+        return {"apiVersion": api.API_VERSION, "kind": api.KIND, "name": metadata.name, "uid": metadata.uid}
+
+    @staticmethod
+    def service_owner(name: str, uid: str) -> dict[str, Any]:
+        """The Service, as owner of what goes with it."""
+        return {"apiVersion": "v1", "kind": "Service", "name": name, "uid": uid}
+
+
+def selector(uid: str, attempt: int) -> dict[str, str]:
+    """The labels that find all pods of a job's attempt."""
+    return {Label.JOB_UID.value: uid, Label.ATTEMPT.value: str(attempt)}
+
+
+def workers_selector(uid: str) -> str:
+    """The label selector of a job's workers, for the scale subresource."""
+    return f"{Label.JOB_UID}={uid},{Label.ROLE}={Role.WORKER}"

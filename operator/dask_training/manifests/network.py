@@ -1,0 +1,51 @@
+"""The attempt's Service and NetworkPolicy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dask_training.api import MANAGER, Label, Port, Role
+from dask_training.manifests.attempt import Attempt
+
+
+def scheduler_service(attempt: Attempt) -> dict[str, Any]:
+    """The Service whose ClusterIP workers and runner dial; it owns what else is not a pod."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": attempt.metadata(attempt.name, Role.CLUSTER, owner=attempt.owner),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": attempt.selector(Role.SCHEDULER),
+            # Nobody waits for probes: the first connection may come as soon as the scheduler listens.
+            "publishNotReadyAddresses": True,
+            "ports": [
+                {"name": "scheduler", "port": Port.SCHEDULER.value, "targetPort": Port.SCHEDULER.value},
+                {"name": "http", "port": Port.SCHEDULER_HTTP.value, "targetPort": Port.SCHEDULER_HTTP.value},
+            ],
+        },
+    }
+
+
+def network_policy(attempt: Attempt, service_uid: str) -> dict[str, Any]:
+    """Lets in nobody but the attempt's own pods, and the operator to the scheduler's status."""
+    ports = [{"protocol": "TCP", "port": port.value} for port in (Port.SCHEDULER, Port.SCHEDULER_HTTP, Port.WORKER)]
+    operator = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": attempt.settings.namespace}},
+        "podSelector": {"matchLabels": {Label.NAME.value: MANAGER}},
+    }
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": attempt.metadata(
+            attempt.name, Role.CLUSTER, owner=attempt.service_owner(attempt.name, service_uid)
+        ),
+        "spec": {
+            "podSelector": {"matchLabels": attempt.selector()},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"from": [{"podSelector": {"matchLabels": attempt.selector()}}], "ports": ports},
+                {"from": [operator], "ports": [{"protocol": "TCP", "port": Port.SCHEDULER_HTTP.value}]},
+            ],
+        },
+    }
