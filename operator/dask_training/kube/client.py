@@ -68,12 +68,12 @@ class KubeClient:
         return await self._request("get", "GET", resource, namespace, name, urgent=urgent)
 
     async def pages(
-        self, resource: Resource, namespace: str | None, *, labels: str = ""
+        self, resource: Resource, namespace: str | None, *, labels: str = "", fields: str = ""
     ) -> AsyncIterator[tuple[list[JSONObject], str]]:
         """List a collection page by page, each with the list's resourceVersion. Raises GoneError between pages."""
         token = ""
         while True:
-            query = {"limit": str(PAGE_SIZE), "labelSelector": labels, "continue": token}
+            query = {"limit": str(PAGE_SIZE), "labelSelector": labels, "fieldSelector": fields, "continue": token}
             page = await self._request("list", "GET", resource, namespace, query=query)
             metadata = page.get("metadata") or {}
             yield page.get("items") or [], str(metadata.get("resourceVersion") or "")

@@ -37,8 +37,6 @@ class Rule:
         return rule | ({"resourceNames": list(self.names)} if self.names else {})
 
 
-STORE_SECRET = "dask-training-store"  # noqa: S105 - the name of an object, not a password
-
 RULES = (
     Rule(
         group=api.GROUP,
@@ -86,7 +84,7 @@ RULES = (
         group="",
         resources=("secrets",),
         verbs=("patch",),
-        names=(STORE_SECRET,),
+        names=(api.STORE_SECRET,),
         reason="new credentials or address of the operator's store; this one Secret alone, which the operator made",
     ),
     Rule(
@@ -98,8 +96,8 @@ RULES = (
     Rule(
         group="",
         resources=("events",),
-        verbs=("create",),
-        reason="one for each transition",
+        verbs=("create", "list"),
+        reason="one for each transition; list: a volume that can't be mounted is told of nowhere else",
     ),
     Rule(
         group="coordination.k8s.io",

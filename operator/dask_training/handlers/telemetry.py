@@ -1,0 +1,134 @@
+"""Asks the schedulers of running jobs how far they are: beside everything else, and believed in nothing that matters.
+
+What answers is the job's own pod, so it is a stranger: two seconds, 64 kB, no redirects, and numbers only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from dask_training.api import Phase, Port, Role
+from dask_training.handlers.cache import Cache
+from dask_training.handlers.workqueue import Key
+from dask_training.kube.client import JSONObject
+from dask_training.manifests import scheduler_token
+from dask_training.observed import Telemetry
+
+LOG = logging.getLogger(__name__)
+
+PERIOD = 10.0
+"""Seconds between two questions to a job, and so between two status writes for progress alone."""
+EAGER_PERIOD = 1.0
+"""The same until the script runs."""
+TICK = 0.5
+TIMEOUT = 2.0
+AT_ONCE = 16
+SIZE_LIMIT = 64 * 1024
+PATH = "/dask-training/v1/status"
+POLLED = (Phase.STARTING.value, Phase.RUNNING.value)
+
+
+class TelemetryPoller:
+    """Keeps the last answer of each running job's scheduler; tells `changed` when there is news.
+
+    `key` is what tokens are derived from; `address` gives the URL for a scheduler pod's address (for tests).
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        key: bytes,
+        changed: Callable[[Key], None],
+        *,
+        address: Callable[[str], str] = lambda ip: f"http://[{ip}]" if ":" in ip else f"http://{ip}",
+        port: int = Port.SCHEDULER_HTTP,
+    ) -> None:
+        self._cache = cache
+        self._key = key
+        self._changed = changed
+        self._address = address
+        self._port = port
+        self._answers: dict[tuple[str, int], Telemetry] = {}
+        self._next: dict[str, float] = {}
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    def of(self, uid: str, attempt: int) -> Telemetry | None:
+        """Give the last answer of a job's attempt, None where there is none."""
+        return self._answers.get((uid, attempt))
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+        connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)
+        async with (
+            aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            while True:
+                for key, job in self._due(asyncio.get_running_loop().time()):
+                    group.create_task(self._ask(session, key, job))
+                await asyncio.sleep(TICK)
+
+    def _due(self, now: float) -> list[tuple[Key, JSONObject]]:
+        found = []
+        alive = set()
+        for key in self._cache.in_phase(*POLLED):
+            job = self._cache.job(key)
+            if job is None:
+                continue
+            uid = job["metadata"]["uid"]
+            alive.add(uid)
+            if self._next.get(uid, 0.0) <= now:
+                known = self.of(uid, _attempt(job))
+                self._next[uid] = now + (PERIOD if known is not None and known.code_started else EAGER_PERIOD)
+                found.append((key, job))
+        self._next = {uid: at for uid, at in self._next.items() if uid in alive}
+        self._answers = {place: answer for place, answer in self._answers.items() if place[0] in alive}
+        return found
+
+    async def _ask(self, session: aiohttp.ClientSession, key: Key, job: JSONObject) -> None:
+        uid, attempt = job["metadata"]["uid"], _attempt(job)
+        ip = self._scheduler_ip(uid, attempt)
+        if not ip:
+            return
+        url = f"{self._address(ip)}:{self._port}{PATH}"
+        headers = {"Authorization": f"Bearer {scheduler_token(self._key, uid, attempt)}"}
+        try:
+            async with self._slots, session.get(url, headers=headers, allow_redirects=False) as response:
+                answer = await _read(response)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            LOG.debug("no telemetry: %s: %s", type(error).__name__, error, extra={"namespace": key[0], "job": key[1]})
+            return
+        if self._answers.get((uid, attempt)) != answer:
+            self._answers[uid, attempt] = answer
+            self._changed(key)
+
+    def _scheduler_ip(self, uid: str, attempt: int) -> str:
+        names = f"-{attempt}-{Role.SCHEDULER}"
+        for pod in self._cache.children(uid)[0]:
+            status = pod.get("status") or {}
+            if pod["metadata"]["name"].endswith(names) and status.get("phase") == "Running":
+                return str(status.get("podIP") or "")
+        return ""
+
+
+async def _read(response: aiohttp.ClientResponse) -> Telemetry:
+    if response.status != 200:
+        raise ValueError(f"HTTP {response.status}")
+    content = bytearray()
+    async for chunk in response.content.iter_chunked(8192):
+        content += chunk
+        if len(content) > SIZE_LIMIT:
+            raise ValueError(f"more than {SIZE_LIMIT} bytes")
+    return Telemetry.of(msgspec.json.decode(bytes(content), type=dict[str, Any]))
+
+
+def _attempt(job: JSONObject) -> int:
+    attempt = (job.get("status") or {}).get("attempt")
+    return attempt if isinstance(attempt, int) else 0
