@@ -1,10 +1,10 @@
-{{/* First part of all names: the release's, told apart where it doesn't say what it is. 50 characters leave room for the longest ending. */}}
+{{/* First part of all names: the release's, told apart where it doesn't say what it is. 48 characters leave room for the longest ending. */}}
 {{- define "dask-training-operator.base" -}}
 {{- $base := trimSuffix "-operator" .Release.Name -}}
 {{- if not (contains "dask-training" $base) -}}
 {{- $base = printf "%s-dask-training" $base -}}
 {{- end -}}
-{{- default $base .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- default $base .Values.fullnameOverride | trunc 48 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* Labels of the pods of a component, for selectors: never to be changed, a Deployment's selector is immutable. Arguments: [root, component]. */}}
@@ -134,7 +134,8 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 # A reply to patch shows the whole Secret, so it is for the one that the operator itself has made.
 - {apiGroups: [""], resources: [secrets], verbs: [create]}
 - {apiGroups: [""], resources: [secrets], verbs: [patch], resourceNames: [dask-training-store]}
-- {apiGroups: [""], resources: [events], verbs: [create]}
+# list: why a pod could not be scheduled or its volumes not mounted.
+- {apiGroups: [""], resources: [events], verbs: [create, list]}
 {{- end -}}
 
 {{/* What someone who works with jobs may do: all that dask-training and kubectl need. */}}
