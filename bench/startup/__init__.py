@@ -1,0 +1,1 @@
+"""Benchmark of how fast a job starts, ends and is gone on Kubernetes, against dask-kubernetes' DaskJob."""

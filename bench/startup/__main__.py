@@ -1,0 +1,65 @@
+"""`python -m bench.startup`: measures, prints tables, and writes JSON to bench/results/.
+
+It takes the kind cluster with our operator on it; dask-kubernetes is installed for the time of the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+
+from bench.startup.cluster import ROOT, BenchError, Cluster
+from bench.startup.contenders import CONTENDERS, OURS, TUNED
+from bench.startup.measure import measure
+from bench.startup.report import machine, markdown, timeline
+
+from dask_training.errors import DaskTrainingError
+
+PAGE = ROOT / "docs" / "benchmarks" / "startup.md"
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m bench.startup", description=__doc__)
+    parser.add_argument("--cluster", default="dask-training", help="name of the kind cluster")
+    parser.add_argument("--rounds", type=int, default=10, help="jobs of each contender, after one that is not counted")
+    parser.add_argument("--only", action="append", choices=list(CONTENDERS), help="this contender; repeatable")
+    parser.add_argument("--quick", action="store_true", help="one round of ours and the tuned DaskJob: that it works")
+    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results", help="folder for the JSON")
+    parser.add_argument("--trace", action="store_true", help="print all that was seen of the last job of ours")
+    parser.add_argument("--docs", action="store_true", help=f"write {PAGE.relative_to(ROOT)} as well")
+    parser.add_argument("--note", default="", help="a sentence for the page, such as what ran beside it")
+    chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it leaves nothing behind
+    names = chosen.only or ([OURS, TUNED] if chosen.quick else list(CONTENDERS))
+    rounds = 1 if chosen.quick else chosen.rounds
+    try:
+        cluster = Cluster(chosen.cluster)
+        operator = cluster.operator()
+        where = machine(cluster, operator)
+        found = measure(
+            cluster, operator, names, rounds=rounds, warm_up=not chosen.quick, say=lambda line: print(line, flush=True)
+        )
+    except (BenchError, DaskTrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    target = chosen.output / f"startup-{where['time'].replace(':', '')}.json"
+    target.write_text(json.dumps({"machine": where, "rounds": found}, indent=1) + "\n")
+    ours = [each for each in found if each["contender"] == OURS]
+    if chosen.trace and ours:
+        print("", *timeline(ours[-1]), sep="\n")
+    if ours:
+        page = markdown(found, where, "python -m bench.startup --docs", chosen.note)
+        print(f"\n{page}")
+        if chosen.docs:
+            PAGE.write_text(page)
+    print(target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

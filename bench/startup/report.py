@@ -1,0 +1,193 @@
+"""The results as a Markdown page."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from bench.startup.cluster import Cluster, Operator, run
+from bench.startup.contenders import CONTENDERS, OURS, TUNED
+from bench.startup.peer import VERSION
+from bench.startup.stages import STAGES, figures, median, p95, whole
+
+Round = Mapping[str, Any]
+
+
+def machine(cluster: Cluster, operator: Operator) -> dict[str, Any]:
+    """Where it ran, and with what."""
+    with open("/proc/cpuinfo") as file:  # noqa: PTH123 - the kernel's, not a file
+        processor = next((each.split(":")[1].strip() for each in file if each.startswith("model name")), "")
+    code = (
+        "from importlib.metadata import version as v; import platform;"
+        "print(platform.python_version(), *(v(n) for n in ('distributed', 'scikit-learn', 'dask-training')))"
+    )
+    inside = run("docker", "run", "--rm", "--entrypoint", "python", operator.runtime_image, "-c", code).split()
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "processor": processor or platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "kubernetes": cluster.version,
+        "python": inside[0],
+        "packages": dict(zip(("distributed", "scikit-learn", "dask-training"), inside[1:], strict=True))
+        | {"dask-kubernetes": VERSION},
+        "images": {"operator": operator.image, "runtime": operator.runtime_image},
+        "load": os.getloadavg()[0],
+    }
+
+
+def markdown(rounds: Sequence[Round], where: Mapping[str, Any], command: str, note: str) -> str:
+    """The page that docs/benchmarks keeps."""
+    names = [name for name in CONTENDERS if any(each["contender"] == name for each in rounds)]
+    number = sum(each["contender"] == OURS for each in rounds)
+    times = "one round" if number == 1 else f"{number} rounds"
+    packages = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
+    lines = [
+        "# From apply to gone, measured",
+        "",
+        "One job on one kind cluster: the same script (a forest of 50 trees on 2,000 x 20, two workers of one",
+        "thread) as our DaskTrainingJob and as dask-kubernetes' DaskJob, the latter with the readiness probe",
+        "of its documentation (first after 5 s, then every 10 s) and with a quick one (0 s, 1 s). The same image for",
+        f"all pods, jobs by turns, the machine at rest before each; {times} of each.",
+        "",
+        "Seconds after the request to create the job was sent, median / p95:",
+        "",
+        *_stage_table(rounds, names),
+        "",
+        "The pods' stages are what watches on the host saw; the script's are its own stamps (a container has the",
+        "host's clock); the exit is containerd's. A DaskJob's runner pod stays, Completed, and is not waited for.",
+        "",
+        "## Figures to reach",
+        "",
+        "| what | figure | measured | reached |",
+        "| --- | --- | ---: | --- |",
+    ]
+    for what, value, limit, unit in figures(rounds):
+        got = f"{value:.0f}" if not unit else f"{value:.2f}{unit}"
+        lines.append(f"| {what} | <= {limit:g}{unit} | {got} | {'yes' if value <= limit else 'no'} |")
+    lines += [
+        "",
+        "## Where the time goes",
+        "",
+        "Seconds from one stage to the next, medians.",
+        "",
+        *_step_table(rounds, names),
+        "",
+        "## Writes to the API server",
+        "",
+        "Requests per job, medians, counted by the API server itself: a FlowSchema for each writer and verb in the",
+        "benchmark's namespace, apiserver_flowcontrol_dispatched_requests_total before and after. Events apart.",
+        "",
+        *_write_table(rounds, names),
+        "",
+        f"Made by `{command}` on {where['time'][:10]}:",
+        f"{where['cores']} cores ({where['processor']}), {where['system']},",
+        f"kind with Kubernetes {where['kubernetes']},",
+        f"Python {where['python']}, {packages}. {note}".rstrip(),
+        "",
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _of(rounds: Iterable[Round], name: str) -> list[Mapping[str, float]]:
+    return [each["stages"] for each in rounds if each["contender"] == name]
+
+
+def _stage_table(rounds: Sequence[Round], names: list[str]) -> Iterable[str]:
+    yield _row("stage", *(CONTENDERS[name].title for name in names), *(["ours / tuned"] if TUNED in names else []))
+    yield _row("---", *("---:" for _ in names), *(["---:"] if TUNED in names else []))
+    for stage, title in STAGES.items():
+        yield _stage_row(title, {n: [each[stage] for each in _of(rounds, n) if stage in each] for n in names})
+    yield _stage_row("**the whole job**", {name: [whole(each) for each in _of(rounds, name)] for name in names})
+
+
+def _stage_row(title: str, times: Mapping[str, list[float]]) -> str:
+    cells = [f"{median(each):.2f} / {p95(each):.2f}" if each else "-" for each in times.values()]
+    if TUNED in times:
+        both = times[OURS] and times[TUNED]
+        cells.append(f"{median(times[OURS]) / median(times[TUNED]):.2f}x" if both else "-")
+    return _row(title, *cells)
+
+
+STEPS = (
+    ("apply -> all pods exist", "", "created"),
+    ("-> the script's first line", "created", "script"),
+    ("-> both workers registered", "script", "workers"),
+    ("-> first task on a worker", "workers", "task"),
+    ("-> end of fit", "task", "fitted"),
+    ("-> the runner has exited", "fitted", "exit"),
+    ("-> exit seen in the pod's status", "exit", "exit seen"),
+    ("-> verdict in status", "exit seen", "verdict"),
+    ("-> last pod of the cluster gone", "verdict", "gone"),
+)
+
+
+def _step_table(rounds: Sequence[Round], names: list[str]) -> Iterable[str]:
+    yield _row("step", *(CONTENDERS[name].title for name in names))
+    yield _row("---", *("---:" for _ in names))
+    for title, start, end in STEPS:
+        steps = [[each[end] - each.get(start, 0.0) for each in _of(rounds, name)] for name in names]
+        yield _row(title, *(f"{median(each):.2f}" for each in steps))
+
+
+def _write_table(rounds: Sequence[Round], names: list[str]) -> Iterable[str]:
+    counts = {name: [each["writes"] for each in rounds if each["contender"] == name] for name in names}
+    yield _row("who", *(CONTENDERS[name].title for name in names))
+    yield _row("---", *("---:" for _ in names))
+
+    def cell(name: str, prefix: str, *, events: bool) -> str:
+        sums = [
+            sum(n for key, n in each.items() if key.startswith(f"{prefix}-") and key.endswith("-events") == events)
+            for each in counts[name]
+        ]
+        return f"{median(sums):g}"
+
+    own = {name: "ours" if name == OURS else "peer" for name in names}
+    yield _row("**the operator**", *(cell(name, own[name], events=False) for name in names))
+    verbs = sorted(
+        {key.split("-", 1)[1] for name in names for each in counts[name] for key in each if key.startswith(own[name])}
+    )
+    for verb in (verb for verb in verbs if verb != "events"):
+        yield _row(
+            f"- {verb}", *(f"{median(each.get(f'{own[name]}-{verb}', 0) for each in counts[name]):g}" for name in names)
+        )
+    yield _row("its events", *(cell(name, own[name], events=True) for name in names))
+    for who, title in (
+        ("controllers", "Kubernetes' controllers"),
+        ("scheduler", "the scheduler"),
+        ("kubelet", "the kubelet"),
+    ):
+        yield _row(title, *(cell(name, who, events=False) for name in names))
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def timeline(round_: Round) -> Iterable[str]:
+    """All that was seen of one job, in order: for finding out what takes the time."""
+    names = {each: pod["pod"] for pod in round_["seen"] if pod["source"] == "pod" for each in pod["ids"]}
+    for each in round_["seen"]:
+        yield f"{each['at']:8.3f}  {_told(each, names)}"
+    for line in round_["operatorLog"]:
+        yield f"operator  {line}"
+
+
+def _told(each: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    match each["source"]:
+        case "pod":
+            state = [each["change"], str(each["phase"]), *each["conditions"], *each["containers"]]
+            return f"pod {each['pod']}: {' '.join(state)}{' deleting' if each['deleting'] else ''}"
+        case "event":
+            return f"event {each['about']}: {each['reason']}"
+        case "status":
+            return f"status: {' '.join(each['stages']) or each['change']}"
+        case "containerd":
+            return f"containerd: {each['what']} {names.get(each['container'], each['container'][:12])}"
+        case "log":
+            return f"log {each['pod']}: {each['line']}"
+        case _:
+            return f"{each['source']}: {each['stage']}"
