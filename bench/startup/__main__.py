@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=list(CONTENDERS), help="this contender; repeatable")
     parser.add_argument("--quick", action="store_true", help="one round of ours and the tuned DaskJob: that it works")
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results", help="folder for the JSON")
-    parser.add_argument("--trace", action="store_true", help="print all that was seen of the last job of ours")
+    parser.add_argument("--trace", action="store_true", help="one more job of each, all that is seen of it printed")
     parser.add_argument("--docs", action="store_true", help=f"write {PAGE.relative_to(ROOT)} as well")
     parser.add_argument("--note", default="", help="a sentence for the page, such as what ran beside it")
     chosen = parser.parse_args()
@@ -41,19 +41,24 @@ def main() -> int:
         operator = cluster.operator()
         where = machine(cluster, operator)
         found = measure(
-            cluster, operator, names, rounds=rounds, warm_up=not chosen.quick, say=lambda line: print(line, flush=True)
+            cluster,
+            operator,
+            names,
+            rounds=rounds,
+            warm_up=not chosen.quick,
+            trace=chosen.trace,
+            say=lambda line: print(line, flush=True),
         )
     except (BenchError, DaskTrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     chosen.output.mkdir(parents=True, exist_ok=True)
     target = chosen.output / f"startup-{where['time'].replace(':', '')}.json"
-    target.write_text(json.dumps({"machine": where, "rounds": found}, indent=1) + "\n")
-    ours = [each for each in found if each["contender"] == OURS]
-    if chosen.trace and ours:
-        print("", *timeline(ours[-1]), sep="\n")
-    if ours:
-        page = markdown(found, where, "python -m bench.startup --docs", chosen.note)
+    target.write_text(json.dumps({"machine": where} | found, indent=1) + "\n")
+    for each in found["traces"]:
+        print(f"\nTrace of {each['contender']}", *timeline(each), sep="\n")
+    if OURS in names:
+        page = markdown(found["rounds"], where, "python -m bench.startup --docs", chosen.note)
         print(f"\n{page}")
         if chosen.docs:
             PAGE.write_text(page)

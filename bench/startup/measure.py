@@ -19,9 +19,19 @@ AFTERMATH = 2.0  # seconds in which writes that a job's end causes are still cou
 
 
 def measure(
-    cluster: Cluster, operator: Operator, names: list[str], *, rounds: int, warm_up: bool, say: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """All rounds as JSON-ready values. Raises BenchError; what was installed and made is gone in any case."""
+    cluster: Cluster,
+    operator: Operator,
+    names: list[str],
+    *,
+    rounds: int,
+    warm_up: bool,
+    trace: bool,
+    say: Callable[[str], None],
+) -> dict[str, list[dict[str, Any]]]:
+    """Rounds (and one more of each with the logs of all pods as traces) as JSON-ready values.
+
+    Raises BenchError. What was installed and made is gone in any case.
+    """
     writes = Writes(cluster)
     writers = [service_account("ours", operator.namespace, operator.service_account), *SYSTEM]
     with contextlib.ExitStack() as stack:
@@ -30,23 +40,27 @@ def measure(
             writers.append(service_account("peer", peer.HOME, peer.RELEASE))
         stack.enter_context(cluster.namespace(NAMESPACE))
         stack.enter_context(writes.counted(writers, NAMESPACE))
-        found = []
-        for turn in range(0 if warm_up else 1, rounds + 1):
+        found: dict[str, list[dict[str, Any]]] = {"rounds": [], "traces": []}
+        for turn in range(0 if warm_up else 1, rounds + 1 + trace):
             first = turn % len(names)
             for name in names[first:] + names[:first]:
-                done = _round(cluster, operator, CONTENDERS[name], turn, writes)
-                say(_line(done) + ("" if turn else " (warm-up, not counted)"))
-                found += [done] if turn else []
+                done = _round(cluster, operator, CONTENDERS[name], turn, writes, all_logs=turn > rounds)
+                counted = 0 < turn <= rounds
+                say(_line(done) + ("" if counted else " (not counted)"))
+                found["rounds"] += [done] if counted else []
+                found["traces"] += [done] if turn > rounds else []
     return found
 
 
-def _round(cluster: Cluster, operator: Operator, contender: Contender, turn: int, writes: Writes) -> dict[str, Any]:
+def _round(
+    cluster: Cluster, operator: Operator, contender: Contender, turn: int, writes: Writes, *, all_logs: bool
+) -> dict[str, Any]:
     job = f"r{turn:02}-{contender.name}"
     before = writes.read()
     load = settle()
     path = f"/apis/{contender.api_version}/namespaces/{NAMESPACE}/{contender.plural}"
     body = contender.make(job, operator.runtime_image)
-    with Recorder(cluster, NAMESPACE, contender, job) as recorder:
+    with Recorder(cluster, NAMESPACE, contender, job, all_logs=all_logs) as recorder:
         began = time.time()
         recorder.mark("apply", began)
         cluster.api.request("POST", path, body=body)

@@ -33,11 +33,14 @@ class Recorder:
     Each entry has `at` (seconds since 1970), `source` (pod, event, status, log, containerd) and what it saw.
     """
 
-    def __init__(self, cluster: Cluster, namespace: str, contender: Contender, job: str) -> None:
+    def __init__(
+        self, cluster: Cluster, namespace: str, contender: Contender, job: str, *, all_logs: bool = False
+    ) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._contender = contender
         self._job = job
+        self._all_logs = all_logs
         self._seen: list[Seen] = []
         self._changed = threading.Condition()
         self._closed = threading.Event()
@@ -130,7 +133,7 @@ class Recorder:
             self._note(at, "pod", change=change, **now)
         followed = name in self._pods and "running" in self._pods[name]["containers"]
         self._pods[name] = now
-        if role == "runner" and "running" in now["containers"] and not followed:
+        if (role == "runner" or self._all_logs) and "running" in now["containers"] and not followed:
             self._start(self._follow_log, name)
 
     def _on_event(self, at: float, change: str, event: Any) -> None:

@@ -114,14 +114,16 @@ def _stage_row(title: str, times: Mapping[str, list[float]]) -> str:
 
 STEPS = (
     ("apply -> all pods exist", "", "created"),
-    ("-> the script's first line", "created", "script"),
-    ("-> both workers registered", "script", "workers"),
+    ("-> all containers started (containerd)", "created", "started"),
+    ("-> both workers registered", "started", "workers"),
     ("-> first task on a worker", "workers", "task"),
     ("-> end of fit", "task", "fitted"),
     ("-> the runner has exited", "fitted", "exit"),
     ("-> exit seen in the pod's status", "exit", "exit seen"),
     ("-> verdict in status", "exit seen", "verdict"),
-    ("-> last pod of the cluster gone", "verdict", "gone"),
+    ("-> first pod seen being deleted", "verdict", "deleting"),
+    ("-> last container stopped (containerd)", "deleting", "stopped"),
+    ("-> last pod of the cluster gone", "stopped", "gone"),
 )
 
 
@@ -129,7 +131,7 @@ def _step_table(rounds: Sequence[Round], names: list[str]) -> Iterable[str]:
     yield _row("step", *(CONTENDERS[name].title for name in names))
     yield _row("---", *("---:" for _ in names))
     for title, start, end in STEPS:
-        steps = [[each[end] - each.get(start, 0.0) for each in _of(rounds, name)] for name in names]
+        steps = [[each[end] - (each[start] if start else 0) for each in _of(rounds, name)] for name in names]
         yield _row(title, *(f"{median(each):.2f}" for each in steps))
 
 

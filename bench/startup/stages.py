@@ -67,27 +67,31 @@ def stages(seen: Sequence[Seen], contender: Contender) -> dict[str, float]:
     over = _first(runner, lambda each: "terminated" in each["containers"] or each["phase"] in {"Succeeded", "Failed"})
     if over:
         found["exit seen"] = min(over.values())
-    exits = runner_exits(seen)
-    if exits:
-        found["exit"] = min(exits)
-    gone = [
-        each["at"]
-        for each in pods
-        if each["change"] == "DELETED" and not (contender.keeps_runner and each["role"] == "runner")
-    ]
+    found |= _container_stages(seen)
+    leaving = [each for each in pods if not (contender.keeps_runner and each["role"] == "runner")]
+    deleting = [each["at"] for each in leaving if each["deleting"]]
+    if deleting:
+        found["deleting"] = min(deleting)
+    gone = [each["at"] for each in leaving if each["change"] == "DELETED"]
     if gone:
         found["gone"] = max(gone)
     start = found.pop("apply")
     return {stage: at - start for stage, at in found.items()}
 
 
-def runner_exits(seen: Sequence[Seen]) -> list[float]:
-    """When containerd saw the runner's container exit."""
-    ids = {
-        name for each in seen if each["source"] == "pod" and each["role"] == "runner" for name in each["ids"] if name
-    }
-    exits = [each for each in seen if each["source"] == "containerd" and each["what"] == "exit"]
-    return [each["at"] for each in exits if each["container"] in ids]
+def _container_stages(seen: Sequence[Seen]) -> dict[str, float]:
+    """What containerd saw: the last of four containers start, the runner's exit, the last exit of all that went."""
+    roles = {name: each["role"] for each in seen if each["source"] == "pod" for name in each["ids"] if name}
+    told = [each for each in seen if each["source"] == "containerd" and each["container"] in roles]
+    starts = sorted(each["at"] for each in told if each["what"] == "start")
+    exits = {each["container"]: each["at"] for each in told if each["what"] == "exit"}
+    found = {"started": starts[PODS - 1]} if len(starts) >= PODS else {}
+    runner = [at for name, at in exits.items() if roles[name] == "runner"]
+    if runner:
+        found["exit"] = min(runner)
+    if exits:
+        found["stopped"] = max(exits.values())
+    return found
 
 
 def _first(pods: Iterable[Seen], true: Any) -> dict[str, float]:
