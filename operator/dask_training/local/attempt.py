@@ -230,9 +230,7 @@ class Attempt:
 
     def _make_certificates(self) -> None:
         lifetime = self._job.spec.active_deadline_seconds + _CERTIFICATE_SLACK_SECONDS
-        certificates = make_certificates(
-            self._job.name, ("scheduler", "worker", "client"), lifetime_seconds=lifetime
-        )
+        certificates = make_certificates(self._job.name, ("scheduler", "worker", "client"), lifetime_seconds=lifetime)
         dask_environment.write_certificates(certificates, self._workspace.tls)
 
     def _write_code(self) -> Path | None:
@@ -265,9 +263,11 @@ class Attempt:
     def _finalize(self, outcome: Outcome) -> tuple[Outcome, Kept]:
         """Keeps what there is; the reports need the cluster, all else needs it gone."""
         hurried = outcome.reason is Reason.INTERRUPTED
+        versions = {}
         if self._telemetry and not hurried:
-            self._telemetry.write_reports(self._workspace.reports)
-        versions = self._telemetry.versions() if self._telemetry and not hurried else {}
+            # Without the address there never was a scheduler.
+            reachable = outcome.reason is not Reason.SCHEDULER_FAILED and self._workspace.address_file.exists()
+            versions = self._telemetry.write_reports(self._workspace.reports, reachable=reachable)
         self._end_cluster()
         return self._keeper.keep(outcome, self._supervisor.metrics, versions, hurried=hurried)
 

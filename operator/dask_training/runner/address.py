@@ -24,7 +24,7 @@ def scheduler_address(address_file: Path | None, *, timeout: float) -> str:
     while True:
         address = _read(address_file) if address_file else os.environ.get(Env.SCHEDULER_ADDRESS, "")
         # The file is written once the scheduler listens.
-        if address and (address_file or _listens(address)):
+        if address and (address_file or listens(address)):
             return address
         if time.monotonic() > deadline:
             place = address or str(address_file or Env.SCHEDULER_ADDRESS)
@@ -46,7 +46,8 @@ def _read(address_file: Path) -> str:
         return ""
 
 
-def _listens(address: str) -> bool:
+def listens(address: str) -> bool:
+    """Whether something takes connections there; asked once, for at most 0.1 s."""
     place = urlsplit(address)
     try:
         socket.create_connection((place.hostname or "", place.port or 0), timeout=0.1).close()

@@ -39,7 +39,10 @@ class Place:
 
 
 class Keeper:
-    """Keeps the files of one attempt at `place`; at `fallback`, if there is one, when that fails."""
+    """Keeps the files of one attempt at `place`; at `fallback`, if there is one, when that fails.
+
+    `lost` is what to tell the user where neither takes them.
+    """
 
     def __init__(
         self,
@@ -50,12 +53,14 @@ class Keeper:
         *,
         place: Place,
         fallback: Place | None,
+        lost: str = "",
     ) -> None:
         self._job = job
         self._attempt = attempt
         self._workspace = workspace
         self._place = place
         self._fallback = fallback
+        self._lost = lost
         self._listen = listener
         self._store_failed = False
 
@@ -154,7 +159,7 @@ class Keeper:
             except ArtifactError as error:
                 failure = str(error)
         if self._fallback is None or stop.is_set():
-            return None, failure
+            return None, f"{failure}\n{self._lost}".strip()
         try:
             stored = self._put(self._fallback, info, stop)
         except ArtifactError as error:

@@ -19,6 +19,10 @@ class Lifeline:
     def __init__(self) -> None:
         self.read_fd, self._write_fd = os.pipe()
 
+    def let_go(self) -> None:
+        """Closes the supervisor's end in a process that it forked, which would hold it open itself otherwise."""
+        os.close(self._write_fd)
+
     def close(self) -> None:
         for fd in (self.read_fd, self._write_fd):
             os.close(fd)

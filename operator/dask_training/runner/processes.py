@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import IO
 import psutil
 
 from dask_training.api import Env
+from dask_training.runner.forked import Forked
 from dask_training.runner.lifeline import Lifeline
 
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, KiB here
@@ -32,22 +34,34 @@ class Exit:
     peak_memory_bytes: int
 
 
+@dataclass(frozen=True)
+class _Started:
+    """A process that was started, and the ends of its pipes."""
+
+    pid: int
+    stdout: IO[bytes]
+    stderr: IO[bytes]
+    events: IO[bytes] | None
+    popen: subprocess.Popen[bytes] | None = None
+
+
 class RunProcess:
     """A started process of a run.
 
     Args:
-        command: what to execute.
+        command: what to execute, or a child that was forked already, to which `env`, `cwd` and `lifeline` do not apply.
         env: its whole environment.
         cwd: its working directory.
         lifeline: the supervisor's; the process ends with it.
         on_line: called with each line of its output and the stream's name, from a thread per stream.
         on_event: if given, the process gets a pipe (`DASK_TRAINING_EVENTS_FD`), and each line of it is passed on.
         on_exit: called once, from a thread, after the process has ended and all its output was passed on.
+        echo: whether its output also goes, byte by byte as it comes, to this process's own.
     """
 
     def __init__(
         self,
-        command: Sequence[str],
+        command: Sequence[str] | Forked,
         *,
         env: Mapping[str, str],
         cwd: Path,
@@ -55,45 +69,29 @@ class RunProcess:
         on_line: Callable[[str, str], None],
         on_event: Callable[[bytes], None] | None = None,
         on_exit: Callable[[Exit], None] | None = None,
+        echo: bool = False,
     ) -> None:
-        environment = dict(env)
-        environment[Env.LIFELINE_FD] = str(lifeline.read_fd)
-        keep_open = [lifeline.read_fd]
-        events_read = events_write = -1
-        if on_event is not None:
-            events_read, events_write = os.pipe()
-            environment[Env.EVENTS_FD] = str(events_write)
-            keep_open.append(events_write)
-        try:
-            self._popen = subprocess.Popen(
-                list(command),
-                env=environment,
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-                pass_fds=keep_open,
-            )
-        finally:
-            if events_write >= 0:
-                os.close(events_write)
-        assert self._popen.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
-        assert self._popen.stderr is not None  # noqa: S101
+        if isinstance(command, Forked):
+            started = _adopt(command)
+        else:
+            started = _execute(command, env, cwd, lifeline, with_events=on_event is not None)
+        self._pid = started.pid
+        self._popen = started.popen
         self._on_exit = on_exit
         self._exit: Exit | None = None
         self._ended = threading.Event()
+        out, err = (1, 2) if echo else (None, None)
         self._readers = [
-            _start(_read_lines, self._popen.stdout, lambda line: on_line(line, "stdout")),
-            _start(_read_lines, self._popen.stderr, lambda line: on_line(line, "stderr")),
+            _start(_read_lines, started.stdout, lambda line: on_line(line, "stdout"), out),
+            _start(_read_lines, started.stderr, lambda line: on_line(line, "stderr"), err),
         ]
-        if on_event is not None:
-            self._readers.append(_start(_read_events, os.fdopen(events_read, "rb"), on_event))
+        if on_event is not None and started.events is not None:
+            self._readers.append(_start(_read_events, started.events, on_event))
         self._reaper = _start(self._reap)
 
     @property
     def pid(self) -> int:
-        return self._popen.pid
+        return self._pid
 
     @property
     def exit(self) -> Exit | None:
@@ -136,9 +134,11 @@ class RunProcess:
 
     def _reap(self) -> None:
         _, status, usage = os.wait4(self.pid, 0)
-        self._popen.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait for it again
+        code = os.waitstatus_to_exitcode(status)
+        if self._popen is not None:
+            self._popen.returncode = code  # so that Popen does not wait for it again
         ended = Exit(
-            code=self._popen.returncode,
+            code=code,
             cpu_seconds=usage.ru_utime + usage.ru_stime,
             peak_memory_bytes=usage.ru_maxrss * _MAXRSS_UNIT,
         )
@@ -155,6 +155,41 @@ class RunProcess:
             os.killpg(self.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             return
+
+
+def _execute(
+    command: Sequence[str], env: Mapping[str, str], cwd: Path, lifeline: Lifeline, *, with_events: bool
+) -> _Started:
+    environment = {**env, Env.LIFELINE_FD: str(lifeline.read_fd)}
+    keep_open = [lifeline.read_fd]
+    events_read = events_write = -1
+    if with_events:
+        events_read, events_write = os.pipe()
+        environment[Env.EVENTS_FD] = str(events_write)
+        keep_open.append(events_write)
+    try:
+        popen = subprocess.Popen(
+            list(command),
+            env=environment,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=keep_open,
+        )
+    finally:
+        if with_events:
+            os.close(events_write)
+    assert popen.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
+    assert popen.stderr is not None  # noqa: S101
+    events = os.fdopen(events_read, "rb") if with_events else None
+    return _Started(popen.pid, popen.stdout, popen.stderr, events, popen)
+
+
+def _adopt(forked: Forked) -> _Started:
+    stdout, stderr, events = (os.fdopen(fd, "rb") for fd in (forked.stdout, forked.stderr, forked.events))
+    return _Started(forked.pid, stdout, stderr, events)
 
 
 def end_all(processes: Iterable[RunProcess], *, grace: float) -> None:
@@ -200,11 +235,13 @@ def _start(target: Callable[..., None], *args: object) -> threading.Thread:
     return thread
 
 
-def _read_lines(stream: IO[bytes], on_line: Callable[[str], None]) -> None:
+def _read_lines(stream: IO[bytes], on_line: Callable[[str], None], echo: int | None) -> None:
     """Passes each line on; one that is longer than MAX_LINE_BYTES comes in pieces, so that memory stays bounded."""
     with stream:
         pending = b""
         while chunk := os.read(stream.fileno(), _CHUNK):
+            if echo is not None:
+                _write(echo, chunk)
             *lines, pending = (pending + chunk).split(b"\n")
             for line in lines:
                 on_line(line.decode(errors="replace").rstrip("\r"))
@@ -213,6 +250,12 @@ def _read_lines(stream: IO[bytes], on_line: Callable[[str], None]) -> None:
                 pending = b""
         if pending:
             on_line(pending.decode(errors="replace"))
+
+
+def _write(fd: int, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        while data:
+            data = data[os.write(fd, data) :]
 
 
 def _read_events(stream: IO[bytes], on_event: Callable[[bytes], None]) -> None:

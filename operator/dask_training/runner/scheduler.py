@@ -1,4 +1,4 @@
-"""The scheduler process of a run: `python -m dask_training.runner.scheduler --help`."""
+"""The scheduler process of a run on this machine: `python -m dask_training.runner.scheduler --help`; and for pods."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import argparse
 import asyncio
 import importlib
 import signal
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import dask
 from distributed import Scheduler
 from distributed.diagnostics.task_stream import TaskStreamPlugin
+from distributed.http.utils import get_handlers
 
 from dask_training.runner import lifeline
 from dask_training.runner.channel import Channel, Ready
+
+# Not upstream's proxy, info and json: nobody asks them, and they tell anybody what a job computes.
+_ROUTES = ["distributed.http.health", "distributed.http.statics"]
+_METRICS_ROUTES = ["distributed.http.scheduler.prometheus"]
 
 
 class TaskStream(TaskStreamPlugin):
@@ -24,6 +32,16 @@ class TaskStream(TaskStreamPlugin):
             super().transition(key, start, finish, *args, **kwargs)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SchedulerOptions:
+    """Where a scheduler listens (port 0: any free one), and whether it has a dashboard."""
+
+    host: str
+    port: int = 0
+    http_port: int = 0
+    dashboard: bool
+
+
 def main() -> None:
     """Runs a scheduler until it is closed or gets SIGTERM."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -32,24 +50,53 @@ def main() -> None:
     parser.add_argument("--dashboard-port", type=int, default=None, help="0: any free one; without it: no dashboard")
     arguments = parser.parse_args()
     lifeline.watch()
-    asyncio.run(_serve(arguments.host, arguments.port, arguments.dashboard_port, Channel()))
+    options = SchedulerOptions(
+        host=arguments.host,
+        port=arguments.port,
+        http_port=arguments.dashboard_port or 0,
+        dashboard=arguments.dashboard_port is not None,
+    )
+    channel = Channel()
+
+    def ready(scheduler: Scheduler) -> None:
+        dashboard = f"http://{options.host}:{scheduler.http_server.port}/status" if options.dashboard else None
+        channel.send(Ready(address=scheduler.address, dashboard=dashboard))
+
+    asyncio.run(serve(options, ready))
 
 
-async def _serve(host: str, port: int, dashboard_port: int | None, channel: Channel) -> None:
-    http_address = f"{host}:{dashboard_port or 0}"
-    scheduler = Scheduler(host=host, port=port, dashboard_address=http_address, dashboard=False)
+async def serve(
+    options: SchedulerOptions,
+    on_ready: Callable[[Scheduler], None],
+    prepare: Callable[[Scheduler], None] | None = None,
+) -> None:
+    """Runs a scheduler to its end; `prepare` gets it before it listens, `on_ready` as soon as it does."""
+    dask.config.set({"distributed.scheduler.http.routes": list(_ROUTES)})
+    http_address = f"{_bracketed(options.host)}:{options.http_port}"
+    scheduler = Scheduler(host=options.host, port=options.port, dashboard_address=http_address, dashboard=False)
+    if prepare is not None:
+        prepare(scheduler)
     closing: set[asyncio.Future[None]] = set()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, lambda: closing.add(asyncio.ensure_future(scheduler.close())))
     async with scheduler:
         scheduler.add_plugin(TaskStream(scheduler))
-        dashboard = None if dashboard_port is None else f"http://{host}:{scheduler.http_server.port}/status"
-        channel.send(Ready(address=scheduler.address, dashboard=dashboard))
-        if dashboard:
-            # After the scheduler listens: importing bokeh takes longer than all the rest of the start.
-            pages = await asyncio.to_thread(importlib.import_module, "distributed.dashboard.scheduler")
-            pages.connect(scheduler.http_application, scheduler.http_server, scheduler, prefix="/")
+        on_ready(scheduler)
+        if options.dashboard:
+            await _add_pages(scheduler)
         await scheduler.finished()
+
+
+async def _add_pages(scheduler: Scheduler) -> None:
+    """After the scheduler listens: importing bokeh takes longer than all the rest of the start."""
+    pages = await asyncio.to_thread(importlib.import_module, "distributed.dashboard.scheduler")
+    routes = await asyncio.to_thread(get_handlers, scheduler, _METRICS_ROUTES)
+    scheduler.http_application.add_handlers(r".*$", routes)
+    pages.connect(scheduler.http_application, scheduler.http_server, scheduler, prefix="/")
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 if __name__ == "__main__":

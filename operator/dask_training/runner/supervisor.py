@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -23,6 +24,7 @@ from dask_training.runner.events import (
     Progress,
     WorkersChanged,
 )
+from dask_training.runner.forked import Forked
 from dask_training.runner.lifeline import Lifeline
 from dask_training.runner.logs import LogFile
 from dask_training.runner.processes import Exit, RunProcess, end_all
@@ -62,6 +64,13 @@ class ClusterFailed:
 
 
 @dataclass(frozen=True)
+class StoreFailed:
+    """The store that the artifacts are to go to can't be written to."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
 class StopRequested:
     """A signal told the run to end."""
 
@@ -78,7 +87,7 @@ class _StepEnded:
     exit: Exit
 
 
-Happening = WorkersSeen | WorkerEnded | MemoryExceeded | ClusterFailed | StopRequested
+Happening = WorkersSeen | WorkerEnded | MemoryExceeded | ClusterFailed | StoreFailed | StopRequested
 _Item = Happening | _ChildEnded | _StepEnded | channel.Message
 
 
@@ -101,20 +110,34 @@ class Limits:
 
 @dataclass(frozen=True)
 class ChildCommand:
-    """How to start the child; `what` names the user's code in messages, `log` takes what it prints."""
+    """How to start the child; `what` names the user's code in messages, `log` takes what it prints, `echo` too."""
 
-    command: Sequence[str]
+    command: Sequence[str] | Forked
     env: Mapping[str, str]
     cwd: Path
     what: str
     log: LogFile
+    echo: bool = False
+
+
+class Surroundings(Protocol):
+    """Who is asked, when the child failed, whether that was its own fault."""
+
+    def cluster_failure(self) -> Outcome | None:
+        """The outcome if the cluster is gone; takes a fraction of a second."""
+
+    def out_of_memory(self) -> OutOfMemory | None:
+        """Whether the child was killed for lack of memory."""
 
 
 class Supervisor:
     """One attempt's decisions, on one thread: everything that happens elsewhere is posted to it."""
 
-    def __init__(self, limits: Limits, listener: Listener, *, attempt: int = 1) -> None:
+    def __init__(
+        self, limits: Limits, listener: Listener, *, attempt: int = 1, surroundings: Surroundings | None = None
+    ) -> None:
         self._limits = limits
+        self._surroundings = surroundings
         self._listener = listener
         self._attempt = attempt
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
@@ -153,6 +176,7 @@ class Supervisor:
             on_line=on_line,
             on_event=self._on_message,
             on_exit=lambda ended: self._queue.put(_ChildEnded(ended)),
+            echo=child.echo,
         )
         started(self.child)
         outcome = self._wait(child.what)
@@ -207,7 +231,7 @@ class Supervisor:
         match item:
             case _ChildEnded(exit=ended):
                 return self._child_ended(ended, what)
-            case ClusterFailed(outcome=outcome):
+            case ClusterFailed(outcome=outcome) | StoreFailed(outcome=outcome):
                 return outcome
             case StopRequested(signal_number=number):
                 return verdict.interrupted(number)
@@ -241,9 +265,12 @@ class Supervisor:
         end = verdict.ChildEnd(ended.code, raised=self._raised, exited=self._exited)
         if ended.code != 0:
             # A scheduler that dies takes the child with it, and which of the two is noticed first is chance.
-            failed = self._cluster_failure(within=0.3)
+            failed = self._surroundings.cluster_failure() if self._surroundings else self._cluster_failure(within=0.3)
             if failed is not None:
                 return failed
+            death = self._surroundings.out_of_memory() if self._surroundings and ended.code < 0 else None
+            if death is not None:
+                self._memory.append(death)
         return verdict.of_child(end, what=what, memory=tuple(self._memory))
 
     def _cluster_failure(self, *, within: float) -> Outcome | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import html
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dask_training.runner.address import scheduler_address
 
 _POLL_SECONDS = 0.25
 _RPC_SECONDS = 10.0
+_LOOK_SECONDS = 5.0
 
 
 async def profile_page(dask_scheduler: Any, start: float) -> str:
@@ -32,31 +34,51 @@ async def profile_page(dask_scheduler: Any, start: float) -> str:
 class Telemetry:
     """Connects once the scheduler is up, then calls `on_workers` with the number of workers whenever it changes."""
 
-    def __init__(self, address_file: Path, tls: Path, on_workers: Callable[[int], None], *, timeout: float) -> None:
+    def __init__(
+        self, address_file: Path | None, tls: Path, on_workers: Callable[[int], None], *, timeout: float
+    ) -> None:
         self._address_file = address_file
         self._tls = tls
         self._on_workers = on_workers
         self._timeout = timeout
         self._client: Any = None
+        self._seen = -1
         self._connecting = threading.Event()  # set when that is over, with a client or without one
         self._closed = threading.Event()
         self._started = time.time()
         self._thread = threading.Thread(target=self._follow, name="telemetry", daemon=True)
         self._thread.start()
 
-    def write_reports(self, folder: Path) -> None:
-        """Writes `performance_report.html` and `profile.html`; where there is no scheduler any more, they say so."""
-        if self._address_file.exists():  # else there never was a scheduler
-            self._connecting.wait(_RPC_SECONDS)
-        self._write(folder / "performance_report.html", "Performance report", self._performance_report)
-        self._write(folder / "profile.html", "Profile", self._profile)
+    def write_reports(self, folder: Path, *, reachable: bool = True) -> dict[str, Any]:
+        """Writes `performance_report.html` and `profile.html`; where there is no scheduler any more, they say so.
 
-    def versions(self) -> dict[str, Any]:
-        """The versions of Python and packages on scheduler and workers; {} where they can't be had."""
-        with contextlib.suppress(Exception):
-            found = self._client.sync(self._client._get_versions, callback_timeout=_RPC_SECONDS)  # noqa: SLF001 - get_versions takes no time-out
-            return {role: found[role] for role in ("scheduler", "workers")}
-        return {}
+        Returns the versions of Python and packages on scheduler and workers; {} where they can't be had. A scheduler
+        that is not `reachable` is not waited for.
+        """
+        if self._client is None and reachable:
+            self._connecting.wait(_RPC_SECONDS)
+        found: Sequence[Any] = (ConnectionError("there is none"),) * 3
+        if self._client is not None and reachable:
+            try:
+                found = self._client.sync(self._fetch, callback_timeout=_RPC_SECONDS)
+            except Exception as error:  # noqa: BLE001 - a report must not decide how a run ends
+                found = (error,) * 3
+        performance, profile, versions = found
+        _write(folder / "performance_report.html", "Performance report", performance)
+        _write(folder / "profile.html", "Profile", profile)
+        if isinstance(versions, BaseException):
+            return {}
+        return {role: versions[role] for role in ("scheduler", "workers")}
+
+    async def _fetch(self) -> Sequence[Any]:
+        """All at once: the end of a run should not take long."""
+        client = self._client
+        return await asyncio.gather(
+            client.scheduler.performance_report(start=self._started, last_count=0, code=""),
+            client._run_on_scheduler(profile_page, start=self._started),  # noqa: SLF001 - run_on_scheduler is for other threads
+            client._get_versions(),  # noqa: SLF001 - as above
+            return_exceptions=True,
+        )
 
     def close(self) -> None:
         self._closed.set()
@@ -73,13 +95,20 @@ class Telemetry:
             return  # the supervisor has its own deadline for that
         finally:
             self._connecting.set()
-        seen = -1
         while not self._closed.wait(_POLL_SECONDS):
-            with contextlib.suppress(Exception):
-                ready = len(self._client.ncores())
-                if ready != seen:
-                    seen = ready
-                    self._on_workers(ready)
+            try:
+                self._look()
+            except Exception:  # noqa: BLE001 - whatever a cluster that ends makes distributed raise
+                self._failed()
+
+    def _look(self) -> None:
+        ready = len(self._client.sync(self._client.scheduler.ncores, callback_timeout=_LOOK_SECONDS))
+        if ready != self._seen:
+            self._seen = ready
+            self._on_workers(ready)
+
+    def _failed(self) -> None:
+        """Called when the scheduler did not answer."""
 
     def _connect(self, address: str) -> Any:
         from distributed import Client  # noqa: PLC0415 - imported while the scheduler starts
@@ -94,28 +123,12 @@ class Telemetry:
         )
         return Client(address, security=security, set_as_default=False, timeout=self._timeout)
 
-    def _performance_report(self) -> str:
-        async def fetch() -> str:
-            return await self._client.scheduler.performance_report(start=self._started, last_count=0, code="")
 
-        return self._client.sync(fetch, callback_timeout=_RPC_SECONDS)
-
-    def _profile(self) -> str:
-        return self._client.sync(
-            self._client._run_on_scheduler,  # noqa: SLF001 - run_on_scheduler takes no time-out
-            profile_page,
-            start=self._started,
-            callback_timeout=_RPC_SECONDS,
+def _write(path: Path, title: str, text: str | BaseException) -> None:
+    if isinstance(text, BaseException):
+        reason = html.escape(f"{type(text).__name__}: {text}")
+        text = (
+            f"<!doctype html><title>{title}</title><h1>{title}</h1>"
+            f"<p>Not available: the scheduler could not give it any more ({reason}).</p>\n"
         )
-
-    @staticmethod
-    def _write(path: Path, title: str, make: Callable[[], str]) -> None:
-        try:
-            text = make()
-        except Exception as error:  # noqa: BLE001 - a report must not decide how a run ends
-            reason = html.escape(f"{type(error).__name__}: {error}")
-            text = (
-                f"<!doctype html><title>{title}</title><h1>{title}</h1>"
-                f"<p>Not available: the scheduler could not give it any more ({reason}).</p>\n"
-            )
-        path.write_text(text)
+    path.write_text(text)

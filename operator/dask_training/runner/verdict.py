@@ -34,13 +34,15 @@ class ChildEnd:
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    """A process that was killed because it went over its memory limit."""
+    """A process that was killed because it went over its memory limit; None: not its own, the node's memory."""
 
     process: str
-    limit_bytes: int
+    limit_bytes: int | None
     field: str
 
     def __str__(self) -> str:
+        if self.limit_bytes is None:
+            return f"{self.process} was killed because its node ran out of memory (it has no {self.field})"
         limit = mebibytes(self.limit_bytes)
         return f"{self.process} was killed when it went over its memory limit of {limit} ({self.field})"
 
@@ -153,14 +155,13 @@ def worker_cannot_start(name: str, *, tries: int, memory: OutOfMemory | None, la
     return Outcome(Reason.WORKERS_UNAVAILABLE, text, ExitCode.WORKERS_LOST)
 
 
-def scheduler_lost(last_lines: list[str]) -> Outcome:
-    """The scheduler ended while it was needed."""
-    said = "\n  ".join(last_lines) or "it printed nothing"
-    return Outcome(
-        Reason.SCHEDULER_FAILED,
-        f"the scheduler ended, and what it knew of the computation with it. Its last lines:\n  {said}",
-        ExitCode.WORKERS_LOST,
-    )
+def scheduler_lost(last_lines: list[str] | None) -> Outcome:
+    """The scheduler ended while it was needed; `last_lines` None: nobody here saw what it printed."""
+    text = "the scheduler ended, and what it knew of the computation with it."
+    if last_lines is not None:
+        said = "\n  ".join(last_lines) or "it printed nothing"
+        text = f"{text} Its last lines:\n  {said}"
+    return Outcome(Reason.SCHEDULER_FAILED, text, ExitCode.WORKERS_LOST)
 
 
 def interrupted(number: int) -> Outcome:

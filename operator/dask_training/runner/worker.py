@@ -1,19 +1,98 @@
-"""A worker process of a run: `python -m dask_training.runner.worker --help`."""
+"""The worker process of a run on this machine: `python -m dask_training.runner.worker --help`; and what pods share."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import distributed.worker  # noqa: F401 - the slow part, imported before the scheduler is looked for
 from distributed import Worker
+from distributed.core import Status
 
 from dask_training import joblib_backend
 from dask_training.runner import lifeline, preimport
 from dask_training.runner.address import scheduler_address
 from dask_training.runner.channel import Channel, Ready
+from dask_training.runner.drain import drain
+
+DRAINED = "drained"
+# Reasons that distributed gives for closing a worker that is not wanted any more.
+_GOODBYES = frozenset({DRAINED, "scheduler-close", "scheduler-close-worker"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """A worker: its name, where it listens, how much it may use (`memory_limit` in bytes, 0: no limit)."""
+
+    name: str
+    host: str
+    port: int = 0
+    threads: int
+    memory_limit: int
+    local_directory: Path
+    startup_timeout: float
+
+
+class JobWorker(Worker):
+    """A worker that remembers why it was closed."""
+
+    closed_because = ""
+
+    async def close(self, *args: Any, reason: str = "worker-close", **kwargs: Any) -> str | None:
+        """As upstream's; what still runs is waited for by `drain` alone."""
+        self.closed_because = self.closed_because or reason
+        result: str | None = await super().close(*args, reason=reason, **{**kwargs, "executor_wait": False})
+        return result
+
+    @property
+    def was_dismissed(self) -> bool:
+        """Whether it is gone because it was told to, and need not be started again."""
+        return self.closed_because in _GOODBYES
+
+
+async def serve(
+    address: str,
+    options: WorkerOptions,
+    on_ready: Callable[[JobWorker], None],
+    before_leaving: Callable[[JobWorker], Awaitable[None]] | None = None,
+) -> bool:
+    """Runs a worker to its end; whether it was told to end, by the scheduler or by SIGTERM.
+
+    On SIGTERM it drains, with `before_leaving` awaited before it begins to.
+    """
+    worker = JobWorker(
+        address,
+        name=options.name,
+        host=options.host,
+        port=options.port,
+        nthreads=options.threads,
+        memory_limit=options.memory_limit,
+        local_directory=str(options.local_directory),
+        death_timeout=options.startup_timeout,
+        dashboard=False,
+    )
+    leaving: list[asyncio.Task[None]] = []
+
+    async def leave() -> None:
+        if before_leaving is not None and worker.status is Status.running:
+            await before_leaving(worker)
+        await drain(worker)
+        await worker.close(reason=DRAINED)
+
+    def terminate() -> None:
+        if not leaving:
+            leaving.append(asyncio.ensure_future(leave()))
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+    async with worker:
+        on_ready(worker)
+        await worker.finished()
+    return worker.was_dismissed
 
 
 def main() -> None:
@@ -31,29 +110,16 @@ def main() -> None:
     channel = Channel()
     preimport.start()
     joblib_backend.register()  # for Parallel calls inside tasks
-    address = scheduler_address(arguments.address_file, timeout=arguments.startup_timeout)
-    asyncio.run(_serve(address, arguments, channel))
-
-
-async def _serve(address: str, arguments: argparse.Namespace, channel: Channel) -> None:
-    worker = Worker(
-        address,
+    options = WorkerOptions(
         name=arguments.name,
         host=arguments.host,
-        nthreads=arguments.threads,
+        threads=arguments.threads,
         memory_limit=arguments.memory_limit,
-        local_directory=str(arguments.local_directory),
-        death_timeout=arguments.startup_timeout,
-        dashboard=False,
+        local_directory=arguments.local_directory,
+        startup_timeout=arguments.startup_timeout,
     )
-    closing: set[asyncio.Future[None]] = set()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(
-        signal.SIGTERM, lambda: closing.add(asyncio.ensure_future(worker.close_gracefully(reason="SIGTERM")))
-    )
-    async with worker:
-        channel.send(Ready(address=worker.address))
-        await worker.finished()
+    address = scheduler_address(arguments.address_file, timeout=arguments.startup_timeout)
+    asyncio.run(serve(address, options, lambda worker: channel.send(Ready(address=worker.address))))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,244 @@
+"""The runner's pod: it supervises the child that runs the user's code, and keeps what is left of it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import distributed  # noqa: F401 - before the fork, so that the child has it too
+import msgspec
+
+from dask_training.api import Env, ExitCode, Phase, Reason
+from dask_training.model import TrainingJob
+from dask_training.runner import child, packages, verdict
+from dask_training.runner.address import listens
+from dask_training.runner.cgroup import oom_kills
+from dask_training.runner.code import SCRIPT_NAME, child_config, name_of, runner_of, startup_timeout
+from dask_training.runner.events import Event, MetricsReported, Notice, PhaseChanged, Progress
+from dask_training.runner.forked import Forked, fork
+from dask_training.runner.keeping import Kept
+from dask_training.runner.lifeline import Lifeline
+from dask_training.runner.logs import LogFile
+from dask_training.runner.pod import last_word, setup
+from dask_training.runner.pod.link import Link
+from dask_training.runner.pod.news import JobProgress
+from dask_training.runner.pod.paths import PodPaths
+from dask_training.runner.pod.store import PodStore
+from dask_training.runner.processes import Exit, RunProcess
+from dask_training.runner.supervisor import (
+    ChildCommand,
+    ClusterFailed,
+    Limits,
+    StopRequested,
+    StoreFailed,
+    Supervisor,
+)
+from dask_training.runner.verdict import Outcome, OutOfMemory
+from dask_training.runner.workspace import Workspace
+from dask_training.termination import Spent, StoredArtifacts, Termination
+
+_PROBES = 3  # for the scheduler, when the child failed
+
+
+class PodAttempt:
+    """One attempt, in the pod that was made for it; `run` is called once. `began` is monotonic."""
+
+    def __init__(self, job: TrainingJob, paths: PodPaths, *, began: float) -> None:
+        self._job = job
+        self._paths = paths
+        self._began = began
+        self._number = int(os.environ.get(Env.ATTEMPT, "1"))
+        self._address = os.environ[Env.SCHEDULER_ADDRESS]
+        paths.job.mkdir(parents=True, exist_ok=True)
+        self._workspace = Workspace(paths.job)
+        self._lifeline = Lifeline()
+        self._oom_kills = oom_kills(paths.root)
+        self._link: Link | None = None
+        self._store: PodStore | None = None
+        self._supervisor = Supervisor(self._limits(), self._listen, attempt=self._number, surroundings=self)
+
+    def run(self) -> int:
+        """Runs the attempt to its end, writes the termination message and returns the code to exit with."""
+        wanted = setup.packages_to_install(self._paths)
+        forked = self._fork() if wanted is None else None  # before there is any thread
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        self._store = PodStore(self._job, self._number, self._workspace, self._paths, self._listen)
+        outcome = self._install(wanted) if wanted is not None else None
+        if outcome is None:
+            outcome = self._run_code(forked) if forked is not None else None
+        if outcome is None:
+            setup.start_again(self._paths, "runner")
+        return self._finish(outcome)
+
+    # Asked by the supervisor when the child failed.
+
+    def cluster_failure(self) -> Outcome | None:
+        """The outcome if nothing answers where the scheduler was."""
+        for _ in range(_PROBES):
+            if listens(self._address):
+                return None
+            time.sleep(0.05)
+        return verdict.scheduler_lost(None)
+
+    def out_of_memory(self) -> OutOfMemory | None:
+        """Whether the kernel killed anything in this container since it began."""
+        return last_word.out_of_memory("runner") if oom_kills(self._paths.root) > self._oom_kills else None
+
+    def _limits(self) -> Limits:
+        spec = self._job.spec
+        return Limits(
+            started=self._began,
+            first_started=min(self._began, _monotonic(os.environ.get(Env.FIRST_STARTED)) or self._began),
+            active=spec.active_deadline_seconds,
+            startup=spec.startup_deadline_seconds,
+            loss_grace=spec.workers.loss_grace_seconds,
+            min_workers=spec.workers.min_replicas,
+            workers=spec.workers.replicas,
+        )
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self._supervisor.post(StopRequested(number))
+
+    def _fork(self) -> Forked | None:
+        config = self._workspace.root / "child.json"
+        config.write_bytes(msgspec.json.encode(child_config(self._job, script=self._script(), address_file=None)))
+        env = {Env.ARTIFACTS_DIR: str(self._workspace.artifacts), "PYTHONUNBUFFERED": "1"}
+        forked = fork(env, cwd=self._workspace.work, lifeline=self._lifeline)
+        if forked is None:
+            setup.use_code(self._paths)
+            sys.argv = [child.__file__, str(config)]
+            child.main()
+            sys.exit()  # not reached: main exits as the code did
+        return forked
+
+    def _script(self) -> Path | None:
+        """Where the job's script is, if it has one."""
+        runner = runner_of(self._job)
+        if runner.script_from is not None:
+            return self._paths.script / runner.script_from.config_map.key
+        if runner.script is None:
+            return None
+        path = self._workspace.script / SCRIPT_NAME
+        path.write_text(runner.script, newline="")
+        return path
+
+    def _install(self, wanted: list[str]) -> Outcome | None:
+        """Installs packages; the outcome if that failed or the attempt ended meanwhile."""
+        if not wanted:
+            return None
+        log = LogFile(self._workspace.logs / "packages.log")
+
+        def start(ended: Callable[[Exit], None]) -> RunProcess:
+            return RunProcess(
+                packages.pip_command(wanted, self._workspace.layer),
+                env=os.environ,
+                cwd=self._workspace.work,
+                lifeline=self._lifeline,
+                on_line=lambda line, _: log.write(line),
+                on_exit=ended,
+                echo=True,
+            )
+
+        result = self._supervisor.run_step(start)
+        log.close()
+        if isinstance(result, Outcome):
+            return result
+        if result.code == 0:
+            return None
+        error = packages.failure(wanted, result.code, log.tail(50))
+        return Outcome(Reason.PACKAGES_FAILED, str(error), ExitCode.PACKAGES)
+
+    def _run_code(self, forked: Forked) -> Outcome:
+        self._link = Link(
+            self._address,
+            self._paths.secret,
+            self._supervisor.workers_seen,
+            lambda: self._supervisor.post(ClusterFailed(verdict.scheduler_lost(None))),
+            timeout=startup_timeout(self._job),
+        )
+        store = self._store
+        assert store is not None  # noqa: S101 - made before
+        store.check(lambda outcome: self._supervisor.post(StoreFailed(outcome)))
+        log = LogFile(self._workspace.logs / "runner.log")
+        command = ChildCommand(forked, env={}, cwd=self._workspace.work, what=name_of(self._job), log=log, echo=True)
+        outcome = self._supervisor.run(command, self._lifeline, lambda _: None)
+        log.close()
+        return outcome
+
+    def _listen(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            os.write(2, f"[dask-training] {event.message}\n".encode())
+        if self._link is None:
+            return
+        if isinstance(event, PhaseChanged) and event.phase is Phase.RUNNING:
+            self._link.tell(code_started=True)
+        elif isinstance(event, Progress):
+            self._link.tell(progress=JobProgress(event.done, event.total))
+        elif isinstance(event, MetricsReported):
+            self._link.tell(metrics=_numbers(event.metrics))
+
+    def _finish(self, outcome: Outcome) -> int:
+        ended = time.monotonic()
+        hurried = outcome.reason is Reason.INTERRUPTED
+        versions, reachable = {}, False
+        if self._link is not None and not hurried:
+            reachable = outcome.reason is not Reason.SCHEDULER_FAILED and listens(self._address)
+            versions = self._link.write_reports(self._workspace.reports, reachable=reachable)
+            self._link.write_logs(self._workspace.logs)
+        assert self._store is not None  # noqa: S101 - made first of all
+        outcome, kept = self._store.keep(outcome, self._supervisor.metrics, versions, hurried=hurried)
+        self._say(outcome, kept, ended)
+        if self._link is not None and reachable:
+            self._link.say_goodbye()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(outcome.exit_code)  # threads that wait for the cluster are not waited for
+
+    def _say(self, outcome: Outcome, kept: Kept, ended: float) -> None:
+        supervisor, stored = self._supervisor, kept.stored
+        running_since = supervisor.running_since
+        termination = Termination(
+            reason=outcome.reason,
+            message=outcome.message,
+            succeeded=outcome.succeeded,
+            exit_code=outcome.exit_code,
+            script_exit_code=outcome.script_exit_code,
+            metrics=_numbers(kept.metrics),
+            artifacts=StoredArtifacts(
+                url=stored.url, files=stored.files, bytes=stored.bytes, manifest_sha256=stored.manifest_sha256
+            )
+            if stored
+            else None,
+            timings=Spent(
+                starting=round((running_since or ended) - self._began, 3),
+                running=round(ended - running_since, 3) if running_since else 0.0,
+                finalizing=round(time.monotonic() - ended, 3),
+            ),
+            worker_restarts=supervisor.worker_restarts,
+            tasks=supervisor.tasks,
+        )
+        last_word.write(self._paths, termination)
+
+
+def _numbers(metrics: dict[str, object] | object) -> dict[str, float]:
+    assert isinstance(metrics, dict)  # noqa: S101 - for the type checker
+    return {
+        name: float(value)
+        for name, value in metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _monotonic(time_text: str | None) -> float | None:
+    """The monotonic time of an RFC 3339 time; None if there is none."""
+    if not time_text:
+        return None
+    then = datetime.datetime.fromisoformat(time_text)
+    return time.monotonic() - (datetime.datetime.now(datetime.UTC) - then).total_seconds()

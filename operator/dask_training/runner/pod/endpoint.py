@@ -1,0 +1,107 @@
+"""The scheduler's JSON endpoint: what the operator asks for, who has a token and does not speak Dask."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from typing import Any
+
+import msgspec
+from distributed import Scheduler, SchedulerPlugin
+from tornado import web
+
+from dask_training.runner.pod.news import TOPIC, JobNews
+
+PATH = "/dask-training/v1/status"
+# The runner has said goodbye, or is gone: then the operator ends this pod, unless it is down itself.
+_LINGER_SECONDS = 30.0
+_RUNNER_GONE_SECONDS = 120.0
+
+
+class JobState(SchedulerPlugin):
+    """What the runner says of the job, and how many workers were lost."""
+
+    name = "dask-training-job"
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self.news = JobNews()
+        self.restarts = 0
+        self._runner: str | None = None
+        self._ending: asyncio.TimerHandle | None = None
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Takes note of the runner's news."""
+        if topic != TOPIC:
+            return
+        try:
+            self.news = msgspec.convert(msg, JobNews)
+        except msgspec.ValidationError:
+            return  # any task may log an event
+        if self.news.ended:
+            self._end_in(_LINGER_SECONDS, "the job has ended")
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:  # noqa: ARG002 - upstream's
+        """Counts the workers that were lost."""
+        if not kwargs.get("expected", False):
+            self.restarts += 1
+
+    def add_client(self, scheduler: Scheduler, client: str) -> None:  # noqa: ARG002 - upstream's
+        """Takes note of the runner, which is there before anybody else."""
+        if self._ending is not None and not self.news.ended:
+            self._ending.cancel()
+            self._ending = None
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:
+        """A cluster without any client computes for nobody."""
+        if not [name for name in scheduler.clients if name not in ("fire-and-forget", client)]:
+            self._end_in(_RUNNER_GONE_SECONDS, "the runner is gone")
+
+    def _end_in(self, seconds: float, reason: str) -> None:
+        if self._ending is None:
+            loop = asyncio.get_running_loop()
+            self._ending = loop.call_later(seconds, lambda: asyncio.ensure_future(self._scheduler.close(reason=reason)))
+
+    def status(self) -> dict[str, Any]:
+        """The endpoint's reply."""
+        scheduler = self._scheduler
+        idle_since = scheduler.check_idle()
+        return {
+            "workers": len(scheduler.workers),
+            "threads": scheduler.total_nthreads,
+            "codeStarted": self.news.code_started,
+            "progress": msgspec.to_builtins(self.news.progress),
+            "metrics": self.news.metrics,
+            "restarts": self.restarts,
+            "queued": len(scheduler.queued) + len(scheduler.unrunnable),
+            "processing": sum(len(worker.processing) for worker in scheduler.workers.values()),
+            "idleSeconds": round(time.time() - idle_since, 3) if idle_since else None,
+        }
+
+
+class StatusHandler(web.RequestHandler):
+    """`GET /dask-training/v1/status`, for whoever has the token."""
+
+    def initialize(self, state: JobState, token: str) -> None:
+        self._state = state
+        self._token = token.encode()
+
+    def get(self) -> None:
+        given = self.request.headers.get("Authorization", "").encode()
+        if not hmac.compare_digest(given, b"Bearer " + self._token):
+            self.set_status(401)
+            self.set_header("WWW-Authenticate", "Bearer")
+            self.finish({"error": "the Authorization header must be 'Bearer <token>' with this attempt's token"})
+            return
+        self.set_header("Cache-Control", "no-store")
+        self.finish(self._state.status())
+
+
+def add(scheduler: Scheduler, token: str) -> None:
+    """Adds the endpoint to the scheduler's HTTP server."""
+    if not token:
+        raise ValueError("the token is empty: anybody could read the job's status")
+    state = JobState(scheduler)
+    scheduler.add_plugin(state)
+    scheduler.http_application.add_handlers(r".*$", [(PATH, StatusHandler, {"state": state, "token": token})])

@@ -1,0 +1,43 @@
+"""The program of a scheduler's pod."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from dask_training.api import Env, ExitCode, Port
+from dask_training.runner.pod import logs_over_dask, setup
+from dask_training.runner.pod.paths import PodPaths
+
+
+def main(paths: PodPaths) -> int:
+    """Runs a scheduler until SIGTERM, or until the runner has no more use for it."""
+    failed = setup.install_packages(paths, "scheduler")
+    if failed is not None:
+        return failed
+    setup.configure_dask(paths, "scheduler", threads=1)
+    from distributed import Scheduler  # noqa: PLC0415 - it reads its configuration when imported
+
+    from dask_training.runner import scheduler  # noqa: PLC0415
+    from dask_training.runner.pod import endpoint  # noqa: PLC0415
+
+    setup.use_code(paths)
+    options = scheduler.SchedulerOptions(
+        host=os.environ[Env.POD_IP],
+        port=_port("SCHEDULER", Port.SCHEDULER),
+        http_port=_port("HTTP", Port.SCHEDULER_HTTP),
+        dashboard=os.environ.get(Env.DASHBOARD, "true") == "true",
+    )
+    token = (paths.secret / "token").read_text().strip()
+
+    def prepare(made: Scheduler) -> None:
+        logs_over_dask.serve_scheduler_logs(made, paths.log)
+        endpoint.add(made, token)
+
+    asyncio.run(scheduler.serve(options, lambda _: None, prepare))
+    return ExitCode.OK
+
+
+def _port(name: str, usual: int) -> int:
+    """The usual one; in tests, which have one machine for all pods, what the environment says."""
+    return int(os.environ.get(f"DASK_TRAINING_{name}_PORT", usual))

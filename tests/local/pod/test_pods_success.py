@@ -1,0 +1,47 @@
+"""A job that goes well, in pods."""
+
+import json
+
+SCRIPT = """\
+import os, sys
+from joblib import Parallel, delayed
+import dask_training
+
+def work(n):
+    print(f"task {n}")
+    return n * n
+
+print("hello", flush=True)
+sys.stdout.buffer.write(b"raw \\xff\\rbytes\\n")
+print(sum(Parallel(n_jobs=-1)(delayed(work)(n) for n in range(8))))
+dask_training.report(accuracy=0.5, name="x")
+open(os.path.join(os.environ["ARTIFACTS_DIR"], "model.txt"), "w").write("model")
+"""
+
+
+def test_a_job_runs_and_all_of_it_is_kept(pods, wait_until):
+    attempt = pods(SCRIPT)
+    runner = attempt.run(workers=2)
+    assert runner.process.returncode == 0, runner.printed
+    said = runner.termination
+    assert (said.reason, said.succeeded, said.exit_code, said.script_exit_code) == ("Completed", True, 0, 0)
+    assert said.metrics == {"accuracy": 0.5}
+    assert said.tasks == 8
+    folder = attempt.kept()
+    assert said.artifacts.url == str(folder)
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names == {
+        "model.txt",
+        "metrics.json",
+        "environment.json",
+        "performance_report.html",
+        "profile.html",
+        "manifest.json",
+        *(f"logs/{pod}.log" for pod in ("runner", "scheduler", "worker-0", "worker-1")),
+    }
+    assert b"raw \xff\rbytes\n140\n" in runner.output.read_bytes()
+    assert runner.printed.splitlines()[0] == "hello"
+    assert "task" in (folder / "logs/worker-0.log").read_text() + (folder / "logs/worker-1.log").read_text()
+    assert "Scheduler" in (folder / "logs/scheduler.log").read_text()
+    assert json.loads((folder / "environment.json").read_text())["cluster"]["workers"]
+    assert "Not available" not in (folder / "performance_report.html").read_text()
