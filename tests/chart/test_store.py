@@ -1,0 +1,164 @@
+"""The artifact store as the chart starts it: the real versitygw with the rendered arguments and environment."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import botocore.exceptions
+import botocore.session
+import pytest
+from botocore.config import Config
+
+
+@pytest.fixture(scope="module")
+def versitygw(root) -> str:
+    found = shutil.which("versitygw", path=f"{root}/.cache/tools/bin{os.pathsep}{os.environ.get('PATH', '')}")
+    return found or pytest.skip("versitygw is neither in .cache/tools/bin nor in PATH: make tools")
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+class Store:
+    """A running store."""
+
+    def __init__(self, url: str, admin: list[str], root: tuple[str, str], region: str) -> None:
+        self.url, self.admin, self.root, self.region = url, admin, root, region
+
+    def client(self, access: str, secret: str):
+        return botocore.session.get_session().create_client(
+            "s3",
+            endpoint_url=self.url,
+            aws_access_key_id=access,
+            aws_secret_access_key=secret,
+            region_name=self.region,
+            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+        )
+
+    def administer(self, *arguments: str) -> None:
+        subprocess.run([*self.admin, *arguments], check=True, capture_output=True, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def store(render_chart, versitygw, tmp_path_factory):
+    """What the chart's pod would run, on ports and folders of this test's own."""
+    documents = render_chart(values={"store": {"region": "eu-west-3"}}, show_only=("store.yaml", "secrets.yaml"))
+    [deployment] = [each for each in documents if each["kind"] == "Deployment"]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    secrets = {each["metadata"]["name"]: each["data"] for each in documents if each["kind"] == "Secret"}
+    assert container["command"] == ["/usr/local/bin/versitygw"]
+
+    folder = tmp_path_factory.mktemp("store")
+    mounts = [each for each in container["volumeMounts"] if each["name"] == "data"]
+    port, admin_port = free_port(), free_port()
+    replaced = {":7070": f"127.0.0.1:{port}", ":7071": f"127.0.0.1:{admin_port}"}
+    for mount in mounts:  # as the kubelet does
+        (folder / mount["subPath"]).mkdir()
+        replaced[mount["mountPath"]] = str(folder / mount["subPath"])
+    arguments = []
+    for argument in container["args"]:
+        option, separator, value = argument.rpartition("=")
+        arguments.append(option + separator + replaced.get(value, value))
+
+    environment = {"PATH": os.environ["PATH"]}
+    for variable in container["env"]:
+        if reference := variable["valueFrom"].get("secretKeyRef"):
+            environment[variable["name"]] = base64.b64decode(secrets[reference["name"]][reference["key"]]).decode()
+    root = (environment["ROOT_ACCESS_KEY"], environment["ROOT_SECRET_KEY"])
+
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([versitygw, *arguments], env=environment, stdout=log, stderr=log, cwd=folder)
+    try:
+        path = container["readinessProbe"]["httpGet"]["path"]
+        wait_for(f"http://127.0.0.1:{port}{path}", process, folder / "log")
+        where = ["--region", "eu-west-3", "--endpoint-url", f"http://127.0.0.1:{admin_port}"]
+        admin = [versitygw, "admin", "--access", root[0], "--secret", root[1], *where]
+        yield Store(f"http://127.0.0.1:{port}", admin, root, "eu-west-3")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def wait_for(url, process, log):
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                assert answer.status == 200
+                return
+        except urllib.error.URLError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def teams(store):
+    """Clients of two accounts, each with a bucket of its own, as the operator makes them for two namespaces."""
+    clients = {}
+    for name in ("team-a", "team-b"):
+        store.administer("create-user", "--access", f"ns-{name}", "--secret", f"secret-of-{name}", "--role", "user")
+        store.client(*store.root).create_bucket(Bucket=f"artifacts-{name}")
+        store.administer("change-bucket-owner", "--bucket", f"artifacts-{name}", "--owner", f"ns-{name}")
+        clients[name] = store.client(f"ns-{name}", f"secret-of-{name}")
+    return clients
+
+
+def test_a_namespace_s_account_reads_and_writes_its_own_bucket(teams):
+    client, bucket = teams["team-a"], "artifacts-team-a"
+    client.put_object(Bucket=bucket, Key="runs/a/model.joblib", Body=b"model", Metadata={"note": "first"})
+    found = client.get_object(Bucket=bucket, Key="runs/a/model.joblib")
+    assert (found["Body"].read(), found["Metadata"]) == (b"model", {"note": "first"})
+    assert [each["Key"] for each in client.list_objects_v2(Bucket=bucket)["Contents"]] == ["runs/a/model.joblib"]
+
+
+def test_large_files_come_in_parts(teams):
+    client, where = teams["team-a"], {"Bucket": "artifacts-team-a", "Key": "runs/b/large"}
+    upload = client.create_multipart_upload(**where)["UploadId"]
+    parts = []
+    for number, size in ((1, 5 << 20), (2, 1)):
+        body = bytes([number]) * size
+        part = client.upload_part(**where, UploadId=upload, PartNumber=number, Body=body)
+        parts.append({"PartNumber": number, "ETag": part["ETag"]})
+    client.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": parts})
+    assert client.head_object(**where)["ContentLength"] == (5 << 20) + 1
+    assert client.get_object(**where, Range="bytes=5242879-")["Body"].read() == b"\x01\x02"
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("get_object", {"Key": "runs/a/model.joblib"}),
+        ("put_object", {"Key": "runs/a/other", "Body": b""}),
+        ("list_objects_v2", {}),
+        ("delete_object", {"Key": "runs/a/model.joblib"}),
+        ("delete_bucket", {}),
+    ],
+)
+def test_another_namespace_s_account_may_do_nothing_with_it(teams, operation, arguments):
+    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+        getattr(teams["team-b"], operation)(Bucket="artifacts-team-a", **arguments)
+
+
+def test_accounts_make_no_buckets_and_see_their_own_alone(teams):
+    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+        teams["team-b"].create_bucket(Bucket="mine-too")
+    assert [each["Name"] for each in teams["team-b"].list_buckets()["Buckets"]] == ["artifacts-team-b"]
+
+
+def test_nobody_gets_in_without_an_account(store, teams):
+    teams["team-a"].put_object(Bucket="artifacts-team-a", Key="private", Body=b"x")
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{store.url}/artifacts-team-a/private", timeout=5)
+    with pytest.raises(botocore.exceptions.ClientError, match="SignatureDoesNotMatch"):
+        store.client("ns-team-a", "guessed").list_objects_v2(Bucket="artifacts-team-a")
