@@ -1,0 +1,101 @@
+"""One job at one moment, as the parts of the plan look at it."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from functools import cached_property
+
+from dask_training.api import Condition, Mode, Progress, Role
+from dask_training.manifests import Attempt
+from dask_training.model import Spec, TrainingJob
+from dask_training.observed import Observed, Pod, Service, time_of
+from dask_training.settings import OperatorSettings
+from dask_training.status import Blocker, Status, blockers
+
+
+@dataclass(frozen=True)
+class View:
+    """The job, its status as it is written, what is observed, and the time."""
+
+    job: TrainingJob
+    status: Status
+    observed: Observed
+    now: datetime.datetime
+    settings: OperatorSettings
+
+    @property
+    def spec(self) -> Spec:
+        """What the job asks for."""
+        return self.job.spec
+
+    @cached_property
+    def attempt(self) -> Attempt:
+        """The running or last attempt."""
+        return self.numbered(self.status.attempt)
+
+    def numbered(self, number: int) -> Attempt:
+        """An attempt of the job."""
+        return Attempt(self.job, number, self.settings, time_of(self.status.start_time) or self.now)
+
+    @property
+    def has_runner(self) -> bool:
+        """Whether the job's code runs in a pod of its own."""
+        return self.spec.mode is Mode.BATCH
+
+    @cached_property
+    def scheduler(self) -> Pod | None:
+        """The attempt's scheduler, if there is one."""
+        return self.observed.pod(self.status.attempt, Role.SCHEDULER)
+
+    @cached_property
+    def runner(self) -> Pod | None:
+        """The attempt's runner, if there is one."""
+        return self.observed.pod(self.status.attempt, Role.RUNNER)
+
+    @cached_property
+    def workers(self) -> tuple[Pod, ...]:
+        """The attempt's workers, as far as they are there."""
+        return self.observed.of_attempt(self.status.attempt, Role.WORKER)
+
+    @cached_property
+    def service(self) -> Service | None:
+        """The attempt's Service, whoever owns it."""
+        return self.observed.service(self.attempt.name)
+
+    @cached_property
+    def blockers(self) -> tuple[Blocker, ...]:
+        """What stands in the way of the attempt's pods."""
+        return blockers(self.observed, self.status.attempt, self.settings)
+
+    @property
+    def desired_workers(self) -> int:
+        """How many workers there are to be."""
+        return min(self.spec.workers.replicas, self.settings.max_workers)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether code may have run in this attempt: from then on nothing of it is made a second time."""
+        if not self.has_runner:
+            return self.was_ready
+        return self.status.holds(Condition.RUNNER_STARTED) or (self.runner is not None and self.runner.has_run)
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether the attempt's cluster has been ready, be it or not now."""
+        ready = self.status.condition(Condition.CLUSTER_READY)
+        return ready is not None and ready.reason not in (Progress.CLUSTER_STARTING, Progress.ATTEMPT_ENDED)
+
+    @property
+    def not_ready_since(self) -> datetime.datetime | None:
+        """Since when the cluster is not ready; None if it is."""
+        ready = self.status.condition(Condition.CLUSTER_READY)
+        return time_of(ready.last_transition_time) if ready is not None and ready.status == "False" else None
+
+    def after(self, start: str, seconds: float) -> datetime.datetime:
+        """A moment so long after one that the status names."""
+        return (time_of(start) or self.now) + datetime.timedelta(seconds=seconds)
+
+    def is_past(self, moment: datetime.datetime) -> bool:
+        """Whether a moment has come."""
+        return self.now >= moment

@@ -1,0 +1,54 @@
+"""Turning a new status into a plan: written at once, later, or not at all."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import Final
+
+from dask_training.manifests.secrets import SecretRequest
+from dask_training.reconcile.actions import Delete, JobEvent, Manifest, Plan
+from dask_training.reconcile.view import View
+from dask_training.status import Change, Status, change, events, stamped
+
+UPDATE_SECONDS: Final = 5  # numbers and words alone are not written more often
+_SOONEST: Final = 0.05
+
+
+def written(
+    view: View,
+    status: Status,
+    *,
+    create: Iterable[Manifest | SecretRequest] = (),
+    delete: Iterable[Delete] = (),
+    look_at: Iterable[datetime.datetime] = (),
+    first: bool = False,
+    events_of: tuple[str, ...] = (),
+) -> Plan:
+    """A plan that brings the job to `status`, as far as that differs from what is written and does not have to wait."""
+    old, times = view.status, list(look_at)
+    status = status.replace(observed_generation=view.job.metadata.generation)
+    weight = change(old, status)
+    due = view.after(old.last_update_time, UPDATE_SECONDS)
+    if weight is Change.MINOR and old.updated is not None and not view.is_past(due):
+        times.append(due)
+        weight = Change.NONE
+    plan = Plan(create=tuple(create), delete=tuple(delete), check_after=asked_again(view, times), events_of=events_of)
+    if weight is Change.NONE:
+        return plan
+    stamped_status = stamped(status, old, view.observed, view.now, view.job.metadata.creation_timestamp)
+    return Plan(
+        status=stamped_status.write(),
+        status_first=first,
+        create=plan.create,
+        delete=plan.delete,
+        events=tuple(JobEvent(*event) for event in events(old, status)),
+        check_after=plan.check_after,
+        events_of=events_of,
+    )
+
+
+def asked_again(view: View, times: Iterable[datetime.datetime]) -> float | None:
+    """Seconds until the first of these moments; None if there is none."""
+    seconds = [(moment - view.now).total_seconds() for moment in times]
+    return max(min(seconds), _SOONEST) if seconds else None

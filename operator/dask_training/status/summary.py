@@ -1,0 +1,81 @@
+"""Numbers of a status that follow from what is observed: workers, progress, time spent, resources used."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Final
+
+from dask_training.api import Phase, Role
+from dask_training.observed import Observed, Pod, Telemetry
+from dask_training.status.record import ProgressRecord, Status, exact_timestamp, timestamp
+
+# A worker that crashed is believed to work once it has run for so long: it may be in a loop.
+STEADY_SECONDS: Final = 10
+_GIB: Final = 1024**3
+
+
+def is_ready(pod: Pod, now: datetime.datetime) -> bool:
+    """Whether a worker works, as far as its pod tells."""
+    if not pod.is_running or pod.running_since is None:
+        return False
+    return pod.restarts == 0 or now - pod.running_since >= datetime.timedelta(seconds=STEADY_SECONDS)
+
+
+def with_workers(status: Status, observed: Observed, desired: int, now: datetime.datetime) -> Status:
+    """With the workers as they are; each one that is lost counts once."""
+    pods = observed.of_attempt(status.attempt, Role.WORKER)
+    leaving = tuple(sorted(pod.index for pod in pods if pod.is_lost and pod.index is not None))
+    newly = set(leaving) - set(status.workers.leaving)
+    return status.with_workers(
+        desired=desired,
+        ready=sum(is_ready(pod, now) for pod in pods),
+        restarts=max(sum(pod.restarts for pod in pods), status.workers.restarts),
+        lost=status.workers.lost + len(newly),
+        leaving=leaving,
+    )
+
+
+def with_telemetry(status: Status, telemetry: Telemetry | None) -> Status:
+    """With progress and metrics as the scheduler told them last."""
+    if telemetry is None:
+        return status
+    if telemetry.done is not None:
+        done, total = telemetry.done, telemetry.total
+        summary = str(done) if total is None else f"{done}/{total}"
+        status = status.replace(progress=ProgressRecord(done=done, total=total, summary=summary))
+    return status.replace(metrics=dict(telemetry.metrics)) if telemetry.metrics else status
+
+
+def stamped(status: Status, old: Status, observed: Observed, now: datetime.datetime, created: str) -> Status:
+    """The status as it is written at `now`: time and resources since the last write are added up.
+
+    They go to the phase that the job was in until now; a pod counts from the kubelet's accepting it to its end.
+    """
+    since = old.updated or datetime.datetime.fromisoformat(created or timestamp(now))
+    phase = _TIMED.get(old.phase or Phase.PENDING)
+    spent = max((now - since).total_seconds(), 0.0)
+    timings, used = dict(old.timings), dict(old.resource_seconds)
+    if phase is not None and not old.is_final:
+        timings[phase] = round(timings.get(phase, 0.0) + spent, 3)
+        timings["total"] = round(timings.get("total", 0.0) + spent, 3)
+    for pod in observed.pods:
+        seconds = _seconds_within(pod, since, now)
+        if seconds > 0:
+            used["cpu"] = round(used.get("cpu", 0.0) + pod.cpu * seconds, 3)
+            used["memoryGiB"] = round(used.get("memoryGiB", 0.0) + pod.memory / _GIB * seconds, 3)
+    return status.replace(timings=timings, resource_seconds=used, last_update_time=exact_timestamp(now))
+
+
+_TIMED: Final = {
+    Phase.PENDING.value: "pending",
+    Phase.STARTING.value: "starting",
+    Phase.RUNNING.value: "running",
+    Phase.FINALIZING.value: "finalizing",
+}
+
+
+def _seconds_within(pod: Pod, since: datetime.datetime, now: datetime.datetime) -> float:
+    if pod.accepted is None:
+        return 0.0
+    end = pod.ended.finished if pod.is_over and pod.ended is not None and pod.ended.finished else now
+    return (min(end, now) - max(pod.accepted, since)).total_seconds()

@@ -1,0 +1,315 @@
+"""A cluster in memory: an API server that can fail at any request, kubelets whose pods do as they are told, a clock."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import jsonschema
+import pytest
+
+from dask_training.api import Label
+from dask_training.certificates import make_certificates
+from dask_training.model.schema import crd
+from dask_training.observed import Observed, Refusal
+from dask_training.reconcile import Delete, SecretRequest, WriteStatus, plan_body, stages
+from dask_training.settings import OperatorSettings
+
+START = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
+STATUS = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+SETTINGS = OperatorSettings(key=b"0123456789abcdef", store_endpoint="http://store:7070", max_workers=50)
+
+
+class ApiError(Exception):
+    """A request did not go as it should; whether it was carried out is not known."""
+
+
+@dataclass
+class Fault:
+    """What befalls request number `at`: done or not, an error or the operator's own end (`killed`)."""
+
+    at: int
+    done: bool = True
+    killed: bool = False
+
+
+@dataclass
+class FakeCluster:
+    """`body` is the job as the API server has it; `objects` all else, by kind and name."""
+
+    body: dict
+    settings: OperatorSettings = SETTINGS
+    fault: Fault | None = None
+    now: datetime.datetime = START
+    objects: dict = field(default_factory=dict)
+    requests: list = field(default_factory=list)
+    events: list = field(default_factory=list)
+    statuses: list = field(default_factory=list)
+    refuse: Callable[[dict], tuple[int, str] | None] = lambda _: None
+    refusals: dict = field(default_factory=dict)
+    pod_events: list = field(default_factory=list)
+    check_after: float | None = None
+
+    def __post_init__(self):
+        self.body.setdefault("apiVersion", "dask-training.io/v1alpha1")
+        self.body.setdefault("kind", "DaskTrainingJob")
+        metadata = {"namespace": "ml", "uid": str(uuid.UUID(int=1)), "generation": 1}
+        self.body["metadata"] = metadata | {"creationTimestamp": self.stamp()} | self.body["metadata"]
+
+    # The operator.
+
+    def plan(self, **observed):
+        body = copy.deepcopy(self.body)
+        seen = Observed.of(
+            body,
+            pods=copy.deepcopy(self.pods()),
+            services=[copy.deepcopy(each) for (kind, _), each in self.objects.items() if kind == "Service"],
+            events=self.pod_events,
+            problems=tuple(self.refusals.values()),
+            **observed,
+        )
+        made = plan_body(body, seen, self.now, self.settings)
+        assert body == self.body, "the plan has changed its arguments"
+        return made
+
+    def reconcile(self):
+        """Plans and acts until there is nothing to do; begins again after an error, as the operator would."""
+        for _ in range(30):
+            plan = self.plan()
+            self.check_after = plan.check_after
+            if plan.is_empty:
+                return self
+            try:
+                self.execute(plan)
+            except ApiError:
+                continue
+        raise AssertionError(f"no end in sight: {plan}")
+
+    def execute(self, plan):
+        for group in stages(plan):
+            errors = []
+            for action in group:
+                try:
+                    self._request(action)
+                except ApiError as error:
+                    if self.fault is not None and self.fault.killed:
+                        raise
+                    errors.append(error)
+            if errors:
+                raise errors[0]
+
+    def _request(self, action):
+        number = len(self.requests)
+        self.requests.append(action)
+        faulty = self.fault is not None and self.fault.at == number
+        if not faulty or self.fault.done:
+            self._apply(action)
+        if faulty:
+            raise ApiError(number)
+
+    def _apply(self, action):
+        match action:
+            case WriteStatus():
+                self._write(action)
+            case Delete():
+                self._delete(action)
+            case SecretRequest():
+                roles, name = action.roles, action.common_name
+                self._create(action.manifest(make_certificates(name, roles, lifetime_seconds=60)))
+            case dict():
+                self._create(action)
+
+    def _write(self, action):
+        old, new = self.body.get("status") or {}, json.loads(json.dumps(action.status))
+        jsonschema.validate(new, STATUS)
+        assert len(json.dumps(new)) <= 16_384
+        assert new.get("attempt", 0) >= old.get("attempt", 0)
+        if old.get("phase") in ("Succeeded", "Failed"):
+            assert new["phase"] == old["phase"], "a final phase was changed"
+        self.body["status"] = new
+        self.statuses.append(new)
+        self.events += action.events
+
+    def _create(self, manifest):
+        key = (manifest["kind"], manifest["metadata"]["name"])
+        if refusal := self.refuse(manifest):
+            code, message = refusal
+            known = self.refusals.get(key)
+            count, since = (known.count + 1, known.since) if known else (1, self.now)
+            self.refusals[key] = Refusal(*key, code, "Forbidden", message, since, self.now, count)
+            return
+        self.refusals.pop(key, None)
+        labels = manifest["metadata"]["labels"]
+        if key in self.objects:
+            assert self.objects[key]["metadata"]["ownerReferences"] == manifest["metadata"]["ownerReferences"]
+            return
+        status = self.body["status"]
+        assert int(labels[Label.ATTEMPT]) == status["attempt"], "made before its attempt was written"
+        assert not any(each["number"] == status["attempt"] for each in status.get("attempts", ())), "made after the end"
+        made = copy.deepcopy(manifest)
+        made["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": self.stamp()}
+        if manifest["kind"] == "Service":
+            made["spec"]["clusterIP"] = "10.96.0.7"
+        if manifest["kind"] == "Pod":
+            made["status"] = {"phase": "Pending"}
+        self.objects[key] = made
+
+    def _delete(self, action):
+        if action.kind == "DaskTrainingJob":
+            assert action.uid == self.body["metadata"]["uid"]
+            self.body["metadata"]["deletionTimestamp"] = self.stamp()
+            self.objects.clear()
+            return
+        for key, each in list(self.objects.items()):
+            metadata = each["metadata"]
+            named = action.name and key == (action.kind, action.name) and metadata["uid"] == action.uid
+            labels = metadata.get("labels", {})
+            labelled = action.labels and key[0] == action.kind and action.labels.items() <= labels.items()
+            if named or labelled:
+                self._end(key, action.grace)
+
+    def _end(self, key, grace=None):
+        each = self.objects[key]
+        if key[0] == "Service":
+            uid = self.objects.pop(key)["metadata"]["uid"]
+            owned = [k for k, o in self.objects.items() if o["metadata"]["ownerReferences"][0]["uid"] == uid]
+            for one in owned:
+                del self.objects[one]
+            return
+        if grace == 0:
+            del self.objects[key]
+            return
+        grace = each["spec"]["terminationGracePeriodSeconds"] if grace is None else grace
+        known = each["metadata"].get("deletionGracePeriodSeconds")
+        if known is None or grace < known:
+            each["metadata"]["deletionGracePeriodSeconds"] = grace
+            each["metadata"]["deletionTimestamp"] = self.stamp(grace)
+
+    # Kubernetes and the world.
+
+    def stamp(self, later=0):
+        return (self.now + datetime.timedelta(seconds=later)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def pass_time(self, seconds):
+        self.now += datetime.timedelta(seconds=seconds)
+        return self
+
+    def pods(self, role=None):
+        pods = [each for (kind, _), each in self.objects.items() if kind == "Pod"]
+        return [pod for pod in pods if role in (None, pod["metadata"]["labels"][Label.ROLE])]
+
+    def pod(self, role, index=None):
+        found = [
+            pod
+            for pod in self.pods(role)
+            if "deletionTimestamp" not in pod["metadata"]
+            and pod["metadata"]["labels"].get(Label.INDEX) == (None if index is None else str(index))
+        ]
+        return found[0] if found else None
+
+    def start(self, *roles):
+        """Kubelets start what is pending."""
+        for pod in self.pods():
+            role = pod["metadata"]["labels"][Label.ROLE]
+            pending = pod["status"]["phase"] == "Pending" and "deletionTimestamp" not in pod["metadata"]
+            if pending and (not roles or role in roles):
+                self.set_state(pod, "Running", {"running": {"startedAt": self.stamp()}})
+        return self
+
+    def set_state(self, pod, phase, state, **more):
+        container = {"name": "x", "state": state, **more}
+        started = pod["status"].get("startTime", self.stamp())
+        pod["status"] = {"phase": phase, "startTime": started, "containerStatuses": [container]}
+
+    def waiting(self, pod, reason, message=""):
+        self.set_state(pod, "Pending", {"waiting": {"reason": reason, "message": message}})
+
+    def end(self, pod, code=0, message="", reason="", conditions=()):
+        """A container ends."""
+        if pod is None:
+            return self
+        started = pod["status"].get("startTime", self.stamp())
+        ended = {"exitCode": code, "reason": reason or ("Completed" if code == 0 else "Error"), "message": message}
+        ended |= {"startedAt": started, "finishedAt": self.stamp()}
+        self.set_state(pod, "Failed" if code else "Succeeded", {"terminated": ended})
+        pod["status"]["conditions"] = list(conditions)
+        return self
+
+    def kubectl_delete_pod(self, pod):
+        if pod is not None:
+            self._end(("Pod", pod["metadata"]["name"]))
+        return self
+
+    def vanish(self):
+        """What is being deleted is gone."""
+        for key, each in list(self.objects.items()):
+            if "deletionTimestamp" in each["metadata"]:
+                del self.objects[key]
+        return self
+
+    def edit(self, **spec):
+        for key, value in spec.items():
+            old = self.body["spec"].get(key)
+            self.body["spec"][key] = {**old, **value} if isinstance(old, dict) else value
+        self.body["metadata"]["generation"] += 1
+        return self
+
+    # What is asked in tests.
+
+    @property
+    def status(self):
+        return self.body.get("status") or {}
+
+    def condition(self, kind):
+        return next((each for each in self.status.get("conditions", ()) if each["type"] == kind), None)
+
+    def holds(self, kind):
+        found = self.condition(kind)
+        return found is not None and found["status"] == "True"
+
+    def said(self, **changes):
+        """A runner's termination message."""
+        said = {"version": 1, "reason": "Completed", "message": "the code ran to its end", "succeeded": True}
+        said |= {"exitCode": 0, "scriptExitCode": 0, "metrics": {"accuracy": 0.9}, "workerRestarts": 0, "tasks": 3}
+        stored = {"url": "s3://artifacts-ml/ml/job/u/1", "files": 4, "bytes": 99, "manifestSHA256": "a" * 64}
+        return json.dumps(said | {"artifacts": stored} | changes)
+
+    def succeed(self):
+        return self.end(self.pod("runner"), 0, self.said())
+
+    def fail(self, code=3, reason="RunnerFailed", message="ValueError: no, line 3 of spec.runner.script"):
+        text = self.said(reason=reason, message=message, succeeded=False, exitCode=code, scriptExitCode=code)
+        return self.end(self.pod("runner"), code, text)
+
+    def running(self):
+        """As far as a job that runs."""
+        return self.reconcile().pass_time(1).start().reconcile()
+
+
+def job_body(**spec):
+    spec = {"runner": {"script": "import sklearn\nprint(1)"}, **spec}
+    return {"metadata": {"name": "job"}, "spec": spec}
+
+
+@pytest.fixture
+def cluster():
+    """Makes a cluster with a job of this spec; `settings`, `fault` and others as FakeCluster has them."""
+
+    def make(*, fault=None, settings=SETTINGS, **spec):
+        return FakeCluster(job_body(**spec), fault=fault, settings=settings)
+
+    return make
+
+
+@pytest.fixture
+def fault():
+    return Fault
+
+
+@pytest.fixture
+def operator_settings():
+    return SETTINGS
