@@ -2,6 +2,7 @@
 
 DaskTrainingError
 ├── JobFileError            the job file is not right: problems with path and place (dask_training.model)
+├── CodeError               a folder of code, or a script, that can't be sent along with a job
 ├── PackagesError           `packages` could not be installed
 ├── CommandError            `spec.runner.command` can't be started
 ├── PortTakenError          something else listens on the port that the dashboard was given
@@ -10,6 +11,13 @@ DaskTrainingError
 │   ├── WorkersLostError        fewer than minReplicas workers for lossGraceSeconds
 │   ├── SchedulerLostError      the scheduler ended
 │   └── TaskKilledWorkersError  a task took each worker it ran on down with it
+├── KubernetesError         a Kubernetes cluster refused a request, or did not answer
+│   ├── NoKubeconfigError       no kubeconfig, no such context in it, or one that can't be used
+│   ├── UnreachableError        no answer in time
+│   ├── NotInstalledError       the cluster does not know training jobs
+│   ├── ForbiddenError          the user may not do that
+│   ├── NotFoundError           no such object
+│   └── AlreadyExistsError      there is an object of that name
 └── ArtifactError           artifacts could not be stored or read
     ├── UnsafeNameError         a file name that a store must not be given
     ├── SizeLimitError          more bytes than the job may keep
@@ -24,6 +32,10 @@ from __future__ import annotations
 
 class DaskTrainingError(Exception):
     """Base of all errors that this package raises on purpose; `str()` is what a user should read."""
+
+
+class CodeError(DaskTrainingError):
+    """A script or a folder of modules can't be sent along with a job; the message names the files."""
 
 
 class PackagesError(DaskTrainingError):
@@ -56,6 +68,34 @@ class SchedulerLostError(ClusterError):
 
 class TaskKilledWorkersError(ClusterError):
     """A task was tried several times and each time its worker died; the message names the task."""
+
+
+class KubernetesError(DaskTrainingError):
+    """A Kubernetes cluster refused a request, or did not answer; the message says what to do."""
+
+
+class NoKubeconfigError(KubernetesError):
+    """There is no kubeconfig, no such context in it, or its credentials can't be had."""
+
+
+class UnreachableError(KubernetesError):
+    """The API server did not answer in time, or is overloaded."""
+
+
+class NotInstalledError(KubernetesError):
+    """The cluster does not know training jobs: the operator's chart is not installed."""
+
+
+class ForbiddenError(KubernetesError):
+    """The user may not do that; the message names verb, resource and namespace."""
+
+
+class NotFoundError(KubernetesError):
+    """There is no such object."""
+
+
+class AlreadyExistsError(KubernetesError):
+    """There is an object of that name already."""
 
 
 class ArtifactError(DaskTrainingError):

@@ -35,7 +35,7 @@ spec:
       print("hello")
 """
 BAD = JOB.replace("flights", "Flights!").replace("  runner:", "  wrokers: {}\n  runner:")
-HEAVY = ("distributed", "dask", "joblib", "sklearn", "pandas", "numpy")
+HEAVY = ("distributed", "dask", "joblib", "sklearn", "pandas", "numpy", "kubernetes")
 
 
 @pytest.fixture(autouse=True)

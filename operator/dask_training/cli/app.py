@@ -21,6 +21,15 @@ COMMANDS = {
     "init": ("dask_training.cli.init:init", "Write a job file for a Python script."),
     "validate": ("dask_training.cli.validate:validate", "Check job files, and say everything that is wrong."),
     "run": ("dask_training.cli.run:run", "Run a job on this machine."),
+    "submit": ("dask_training.cli.submit:submit", "Send a job to a cluster."),
+    "list": ("dask_training.cli.listing:list_", "List the jobs on a cluster."),
+    "get": ("dask_training.cli.get:get", "Say how a job on a cluster is, and what to do."),
+    "logs": ("dask_training.cli.logs:logs", "Show what a job's pods print, or have printed."),
+    "wait": ("dask_training.cli.wait:wait", "Wait until a job has ended, or has come so far."),
+    "scale": ("dask_training.cli.manage:scale", "Give a job N workers."),
+    "suspend": ("dask_training.cli.manage:suspend", "Stop a job until it is resumed."),
+    "resume": ("dask_training.cli.manage:resume", "Let a suspended job start again."),
+    "delete": ("dask_training.cli.manage:delete", "Delete jobs and all that they have running."),
     "artifacts": ("dask_training.cli.artifacts:artifacts", "List, fetch and verify what runs have kept."),
     "completion": ("dask_training.cli.completion:completion", "Print the completion script for a shell."),
 }
@@ -63,6 +72,7 @@ def cli() -> None:
     \b
       dask-training init train.py -o job.yaml    write a job file for a script
       dask-training run job.yaml                 run it here, on two workers
+      dask-training submit job.yaml --follow     run it on a Kubernetes cluster
       dask-training artifacts ls                 see what the runs have kept
     """
 

@@ -11,24 +11,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
-from dask_training.api import ExitCode
+from dask_training.api import ExitCode, Phase
+from dask_training.cli.artifact_places import ROOT, NoSuchRunError, Where, open_place, where_options
 from dask_training.cli.completion import RUN
+from dask_training.cli.failures import REFUSED, UNREACHABLE
+from dask_training.cli.tables import table
 from dask_training.cli.watch.summary import place_of
-from dask_training.cli.watch.text import displayable, plural, size
+from dask_training.cli.watch.text import displayable, plain, plural, size
 
 if TYPE_CHECKING:
     from dask_training.artifacts import ArtifactStore, Manifest, RunSummary
+    from dask_training.cli.artifact_places import Opened
 
-ROOT = Path("artifacts")
-_RUN_HELP = "RUN is a run's folder or URL, JOB/RUN below ./artifacts, or JOB for its latest run there."
-_CODES = f"Exit codes: 0 done, 2 there is no such run or file, {ExitCode.ARTIFACT_STORE} the store or its files failed."
-
-
-class NoSuchRunError(click.ClickException):
-    """What was named is no run; the message says what there is."""
-
-    exit_code = ExitCode.USAGE
+_RUN_HELP = """\
+RUN is a run's folder or URL, JOB/RUN below ./artifacts, or JOB for its latest run there. What is not there is looked
+for on the cluster: JOB for its last attempt, JOB/ATTEMPT for another one. With --cluster, --namespace or --context
+it is looked for there alone."""
+_CODES = (
+    f"Exit codes: 0 done, 2 there is no such run or file, {ExitCode.ARTIFACT_STORE} the store or its files failed, "
+    f"{UNREACHABLE} the cluster can't be reached, {REFUSED} you may not do that there."
+)
 
 
 @click.group()
@@ -39,6 +43,7 @@ def artifacts() -> None:
       dask-training artifacts ls                     all runs below ./artifacts
       dask-training artifacts ls flights             the runs of the job flights
       dask-training artifacts get flights results    the latest one's files
+      dask-training artifacts get flights results --cluster    those of a cluster's job
       dask-training artifacts verify s3://bucket/runs/flights/20260102-030405-ab12
 
     Stores behind a URL are reached with the usual variables, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL.
@@ -48,18 +53,24 @@ def artifacts() -> None:
 @artifacts.command(epilog=_CODES)
 @click.argument("place", type=RUN, default="", metavar="[PATH_OR_URL]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def ls(place: str, *, as_json: bool) -> None:
+@where_options
+def ls(place: str, *, as_json: bool, where: Where) -> None:
     """List runs, or the files of one run.
 
     PATH_OR_URL is a folder or URL with runs below it (./artifacts by default), a run's own, or JOB or JOB/RUN below
-    ./artifacts.
+    ./artifacts. What is not there is looked for on the cluster: JOB, or JOB/ATTEMPT. With --cluster, --namespace or
+    --context it is looked for there alone; without PATH_OR_URL that lists the jobs there that have kept something.
     """
-    with _open(place) as store:
-        runs = store.runs()
-        if runs == [""]:
-            _list_files(store, store.manifest(""), as_json=as_json)
+    if not place and where.on_cluster:
+        _list_jobs(where, as_json=as_json)
+        return
+    with open_place(place, where) as opened:
+        store = opened.store
+        runs = store.runs(opened.prefix)
+        if runs == [opened.prefix] or (opened.on_cluster and len(runs) == 1):
+            _list_files(store, runs[0], store.manifest(runs[0]), as_json=as_json)
         else:
-            _list_runs(store, place, as_json=as_json)
+            _list_runs(opened, place, as_json=as_json)
 
 
 @artifacts.command(epilog=_CODES)
@@ -67,7 +78,8 @@ def ls(place: str, *, as_json: bool) -> None:
 @click.argument("target", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("files", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def get(run: str, target: Path, files: tuple[str, ...], *, as_json: bool) -> None:
+@where_options
+def get(run: str, target: Path, files: tuple[str, ...], *, as_json: bool, where: Where) -> None:
     """Copy a run's files into the folder TARGET, each verified first.
 
     FILES are names or patterns such as 'logs/*'; all files by default.
@@ -76,8 +88,8 @@ def get(run: str, target: Path, files: tuple[str, ...], *, as_json: bool) -> Non
       dask-training artifacts get flights results
       dask-training artifacts get flights . model.joblib '*.png'
     """
-    with _open(run) as store:
-        prefix = _only_run(store, run)
+    with open_place(run, where) as opened:
+        store, prefix = opened.store, _only_run(opened, run)
         if files:
             paths = store.get(prefix, target, only=_chosen(store.manifest(prefix), files))
         else:
@@ -92,10 +104,11 @@ def get(run: str, target: Path, files: tuple[str, ...], *, as_json: bool) -> Non
 @artifacts.command(epilog=_CODES)
 @click.argument("run", type=RUN)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def verify(run: str, *, as_json: bool) -> int:
+@where_options
+def verify(run: str, *, as_json: bool, where: Where) -> int:
     """Read all files of a run, and say which are not what its manifest says."""
-    with _open(run) as store:
-        prefix = _only_run(store, run)
+    with open_place(run, where) as opened:
+        store, prefix = opened.store, _only_run(opened, run)
         problems = store.verify(prefix)
         manifest = store.manifest(prefix)
     if as_json:
@@ -116,27 +129,12 @@ for _command in (get, verify):
     _command.help = f"{inspect.cleandoc(_command.help or '')}\n\n{_RUN_HELP}"
 
 
-def _open(place: str) -> ArtifactStore:
-    """The store that *place* means, a run or a folder of runs; raises NoSuchRunError for what does not exist."""
-    from dask_training.artifacts import ArtifactStore  # noqa: PLC0415 - takes a while; --help need not wait
-
-    if "://" in place:
-        return ArtifactStore.from_url(place)
-    # First what `run` has made: beside ./artifacts there may well be a folder with the job's name and sources.
-    for path in (ROOT / place, Path(place).expanduser()):
-        if path.is_dir() and (place or path == ROOT):
-            return ArtifactStore.from_url(str(path))
-    if not place:
-        raise NoSuchRunError(f"there is no folder {ROOT} here: 'dask-training run' makes it; or name another place")
-    names = sorted(entry.name for entry in ROOT.iterdir() if entry.is_dir()) if ROOT.is_dir() else []
-    near = difflib.get_close_matches(place.partition("/")[0], names, n=1)
-    there = f"; did you mean {near[0]}?" if near else f"; jobs with runs: {', '.join(names)}" if names else ""
-    raise NoSuchRunError(f"there is neither a run {place} below {ROOT} nor a folder {place}{there}")
-
-
-def _only_run(store: ArtifactStore, place: str) -> str:
-    """The run at, or the latest one below, the store's address."""
-    runs = store.runs()
+def _only_run(opened: Opened, place: str) -> str:
+    """The run at, or the latest one below, the place's address."""
+    store = opened.store
+    runs = store.runs(opened.prefix)
+    if opened.on_cluster and runs:
+        return max(runs, key=lambda run: int(run.rpartition("/")[2]))
     if len(runs) == 1:
         return runs[0]
     if not runs:
@@ -146,21 +144,46 @@ def _only_run(store: ArtifactStore, place: str) -> str:
     return store.summaries()[-1].run
 
 
-def _list_runs(store: ArtifactStore, place: str, *, as_json: bool) -> None:
-    summaries = store.summaries()
+def _list_jobs(where: Where, *, as_json: bool) -> None:
+    """The jobs on the cluster that have kept something, as their statuses say."""
+    with where.client() as client:
+        jobs = [job for job in client.list() if ((job.get("status") or {}).get("artifacts") or {}).get("url")]
+        place = where.described(client)
+    if as_json:
+        kept = [{"job": job["metadata"]["name"], **job["status"]["artifacts"]} for job in jobs]
+        click.echo(json.dumps({"jobs": kept}))
+        return
+    if not jobs:
+        click.echo(f"no job in {place} has kept anything", err=True)
+        return
+    rows = [("JOB", "ATTEMPT", "RESULT", "FILES", "SIZE")]
+    for job in jobs:
+        status, kept = job["status"], job["status"]["artifacts"]
+        result = str(status.get("phase") or "")
+        result += f": {status['reason']}" if result == Phase.FAILED and status.get("reason") else ""
+        counts = (f"{kept.get('files') or 0:,}", size(kept.get("bytes") or 0))
+        rows.append((job["metadata"]["name"], str(status.get("attempt") or ""), plain(result), *counts))
+    table(rows, right=(3, 4))
+
+
+def _list_runs(opened: Opened, place: str, *, as_json: bool) -> None:
+    store = opened.store
+    summaries = store.summaries(opened.prefix)
     if as_json:
         click.echo(json.dumps({"url": store.url, "runs": [_run_json(run) for run in summaries]}))
         return
     if not summaries:
         click.echo(f"{place or ROOT} has no complete run")
         return
+    if opened.on_cluster:  # what is given again is JOB/ATTEMPT
+        summaries = [msgspec.structs.replace(each, run=each.run.rpartition("/")[2]) for each in summaries]
     above = f"{place.rstrip('/')}/" if place else ""  # so that a line's first word can be given to the other commands
     rows = [("RUN", "KEPT", "RESULT", "FILES", "SIZE")]
     for run in summaries:
         kept = f"{run.stored_at.astimezone():%Y-%m-%d %H:%M}" if run.stored_at else "?"
         result = f"unreadable: {run.problem}" if run.problem else run.verdict or "?"
         rows.append((f"{above}{run.run}", kept, result, f"{run.files:,}", size(run.bytes)))
-    _table(rows, right=(3, 4))
+    table(rows, right=(3, 4))
 
 
 def _run_json(run: RunSummary) -> dict[str, object]:
@@ -169,22 +192,12 @@ def _run_json(run: RunSummary) -> dict[str, object]:
     return known | {"verdict": run.verdict, "problem": run.problem}
 
 
-def _list_files(store: ArtifactStore, manifest: Manifest, *, as_json: bool) -> None:
+def _list_files(store: ArtifactStore, run: str, manifest: Manifest, *, as_json: bool) -> None:
     if as_json:
         files = [{"path": entry.path, "size": entry.size, "sha256": entry.sha256} for entry in manifest.files]
-        click.echo(json.dumps({"url": store.url, "storedAt": manifest.stored_at.isoformat(), "files": files}))
+        click.echo(json.dumps({"url": store.url_of(run), "storedAt": manifest.stored_at.isoformat(), "files": files}))
         return
-    _table([(size(entry.size), displayable(entry.path, colour=False)) for entry in manifest.files], right=(0,))
-
-
-def _table(rows: Sequence[Sequence[str]], right: Sequence[int]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    for row in rows:
-        cells = [
-            text.rjust(width) if column in right else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  ".join(cells).rstrip())
+    table([(size(entry.size), displayable(entry.path, colour=False)) for entry in manifest.files], right=(0,))
 
 
 def _chosen(manifest: Manifest, patterns: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ COMPLETE_VARIABLE = "_DASK_TRAINING_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 # A completion of this type is a path: the shell quotes it, and goes on after a folder.
 PATH = "path"
+_ANSWER_SECONDS = 1.5  # a cluster that takes longer is not worth waiting for at a prompt
 
 _INSTALL = {
     "bash": """\
@@ -64,10 +65,10 @@ class ScriptType(click.ParamType[str]):
         return paths(incomplete, suffixes=(".py",))
 
 
-class RunType(click.ParamType[str]):
-    """A run: `name`, `name/run`, a folder or a URL; completed with what is below ./artifacts, else with folders."""
+class SubmittedType(click.ParamType[str]):
+    """A job file's or a script's name, or "-": completed with folders, YAML files and scripts."""
 
-    name = "run"
+    name = "file"
 
     def shell_complete(
         self,
@@ -75,15 +76,33 @@ class RunType(click.ParamType[str]):
         param: click.Parameter,  # noqa: ARG002 - as above
         incomplete: str,
     ) -> list[CompletionItem]:
-        """The runs below ./artifacts that start with *incomplete*, the newest first; folders if there are none."""
+        """The folders, YAML files and scripts that start with *incomplete*."""
+        return paths(incomplete, suffixes=(".yaml", ".yml", ".py"))
+
+
+class RunType(click.ParamType[str]):
+    """A run: `name`, `name/run`, a folder or a URL; completed with what is below ./artifacts, else with folders."""
+
+    name = "run"
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """The runs here, or with --cluster the jobs there, that start with *incomplete*; folders if there are none."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - only for completion
 
+        if any(ctx.params.get(option) for option in ("on_cluster", "namespace", "context")):
+            return [CompletionItem(name) for name in cluster_job_names(ctx, param, incomplete)]
         found = [name for name in run_names(Path("artifacts")) if name.startswith(incomplete)]
         return [CompletionItem(name) for name in found] or paths(incomplete, suffixes=())
 
 
 JOB_FILE = JobFileType()
 SCRIPT = ScriptType()
+SUBMITTED = SubmittedType()
 RUN = RunType()
 
 
@@ -200,6 +219,23 @@ def complete(cli: click.Command) -> int:
 
     register_shells()
     return shell_complete(cli, {}, PROGRAM, COMPLETE_VARIABLE, os.environ[COMPLETE_VARIABLE])
+
+
+def cluster_job_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's
+    """The names of the jobs on the cluster that the options name; none if it does not answer at once."""
+    from dask_training.client.connection import Connection, jobs_path  # noqa: PLC0415 - only for completion
+    from dask_training.errors import DaskTrainingError  # noqa: PLC0415 - as above
+
+    try:
+        connection = Connection(ctx.params.get("context"), ctx.params.get("namespace"), connect_seconds=_ANSWER_SECONDS)
+        jobs = connection.request(
+            "GET", jobs_path(connection.namespace), query={"limit": 500}, read_seconds=_ANSWER_SECONDS
+        )["items"]
+    except (DaskTrainingError, ImportError, KeyError):
+        return []
+    given = {*(ctx.params.get("names") or ()), *ctx.args}
+    names = [str(job["metadata"]["name"]) for job in jobs]
+    return [name for name in names if name.startswith(incomplete) and name not in given]
 
 
 def job_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's

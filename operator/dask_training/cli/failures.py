@@ -6,10 +6,25 @@ import signal
 import traceback
 
 from dask_training.api import ExitCode
-from dask_training.errors import ArtifactError, ClusterError, DaskTrainingError, PackagesError, PortTakenError
+from dask_training.errors import (
+    AlreadyExistsError,
+    ArtifactError,
+    ClusterError,
+    CodeError,
+    DaskTrainingError,
+    ForbiddenError,
+    KubernetesError,
+    NoKubeconfigError,
+    NotFoundError,
+    PackagesError,
+    PortTakenError,
+)
 
 # As a shell reports a command that died of a closed pipe.
 BROKEN_PIPE = 128 + signal.SIGPIPE
+# As sysexits.h has them: a passing failure, and a lack of rights.
+UNREACHABLE = 75
+REFUSED = 77
 ISSUES = "the project's issue tracker"
 
 
@@ -18,11 +33,18 @@ def explain(error: DaskTrainingError) -> tuple[str, int]:
     # Not imported: whoever raised a JobFileError has.
     if type(error).__name__ == "JobFileError":
         return str(error), ExitCode.BAD_JOB_FILE
-    codes: tuple[tuple[type[DaskTrainingError], int], ...] = (
+    codes: tuple[tuple[type[Exception], int], ...] = (
         (ArtifactError, ExitCode.ARTIFACT_STORE),
         (PackagesError, ExitCode.PACKAGES),
         (ClusterError, ExitCode.WORKERS_LOST),
         (PortTakenError, ExitCode.USAGE),
+        (CodeError, ExitCode.USAGE),
+        (NoKubeconfigError, ExitCode.USAGE),
+        (NotFoundError, ExitCode.USAGE),
+        (AlreadyExistsError, ExitCode.USAGE),
+        (ForbiddenError, REFUSED),
+        (TimeoutError, ExitCode.DEADLINE),
+        (KubernetesError, UNREACHABLE),
     )
     code = next((code for kind, code in codes if isinstance(error, kind)), ExitCode.INTERNAL_ERROR)
     return f"Error: {error}", code

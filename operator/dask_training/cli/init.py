@@ -61,12 +61,12 @@ def init(
     from dask_training.cli.imports import needs_of  # noqa: PLC0415 - as above
 
     path = Path(script)
-    text = _read(path)
+    text = read_script(path)
     target = Path(output)
     if output != STANDARD_OUTPUT and target.exists() and not force:
         raise click.UsageError(f"{target} exists; choose another name with -o, or --force to overwrite it")
     needs = needs_of(text, path.parent, name=path.name)
-    given = {_distribution(package) for package in packages}
+    given = {distribution(package) for package in packages}
     job = scaffold.Job(
         name=name or scaffold.job_name(path.stem),
         file=output,
@@ -78,7 +78,7 @@ def init(
         proposals=tuple(
             proposal
             for proposal in needs.proposals
-            if not given & {_distribution(proposal.requirement or proposal.guess), _distribution(proposal.module)}
+            if not given & {distribution(proposal.requirement or proposal.guess), distribution(proposal.module)}
         ),
         modules=needs.modules,
         folders=needs.folders,
@@ -94,7 +94,8 @@ def init(
     _say(job, needs, target)
 
 
-def _read(path: Path) -> str:
+def read_script(path: Path) -> str:
+    """The script's text; raises UsageError if it can't be read, ScriptUnusableError if it is no Python."""
     from dask_training.model.scripts import check_script  # noqa: PLC0415 - as above
 
     if path.suffix == ".ipynb":
@@ -170,7 +171,7 @@ def _say(job: Job, needs: Needs, target: Path) -> None:
     click.echo("\n".join(lines), err=True)
 
 
-def _distribution(requirement: str) -> str:
+def distribution(requirement: str) -> str:
     """A requirement's name, as names are compared on the package index."""
     name = re.split(r"[\[<>=!~ @;]", requirement, maxsplit=1)[0]
     return re.sub(r"[-_.]+", "-", name.lower())

@@ -7,29 +7,42 @@ import signal
 import threading
 import time
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from dask_training.runner.events import Notice
 
 if TYPE_CHECKING:
     from dask_training.cli.watch.feed import Feed
-    from dask_training.local import StopSignal
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A wrapper that passes on the Ctrl-C which the terminal has sent us already is not a second one.
 _ONE_PRESS_SECONDS = 0.5
 
 
+class Stop(Protocol):
+    """What a signal sets."""
+
+    signal_number: int
+
+    def set(self) -> None:
+        """Ask for the end."""
+
+
 class Interrupts:
     """While it is entered, in the main thread, a signal sets *stop*; a second one raises KeyboardInterrupt.
 
-    `number` is the first signal that came, or None. A signal that was ignored before (nohup) stays ignored.
+    *says* is what the user is told is done then, *again* what a second Ctrl-C does. `number` is the first signal that
+    came, or None. A signal that was ignored before (nohup) stays ignored.
     """
 
-    def __init__(self, stop: StopSignal, feed: Feed) -> None:
+    def __init__(
+        self, stop: Stop, feed: Feed, says: str = "stopping the job", again: str = "; once more to stop at once"
+    ) -> None:
         self.number: int | None = None
         self._stop = stop
         self._feed = feed
+        self._says = says
+        self._again = again
         self._at = 0.0
         self._before: dict[int, Any] = {}
         # A handler may interrupt code that holds the very lock it would need: it only writes a byte.
@@ -73,5 +86,5 @@ class Interrupts:
         self._stop.signal_number = self.number
         self._stop.set()
         name = "Ctrl-C" if self.number == signal.SIGINT else signal.Signals(self.number).name
-        again = "; once more to stop at once" if self.number == signal.SIGINT else ""
-        self._feed(Notice(message=f"{name}: stopping the job{again}", level="info"))
+        again = self._again if self.number == signal.SIGINT else ""
+        self._feed(Notice(message=f"{name}: {self._says}{again}", level="info"))

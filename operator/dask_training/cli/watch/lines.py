@@ -10,7 +10,7 @@ from typing import TextIO
 import msgspec
 
 from dask_training.api import Phase
-from dask_training.cli.watch.state import FINAL_PHASES, RunState
+from dask_training.cli.watch.state import FINAL_PHASES, NextCommands, RunState
 from dask_training.cli.watch.summary import Summary, summary_of
 from dask_training.cli.watch.text import displayable, duration, plain, plural, rate, time_left
 from dask_training.runner.events import (
@@ -72,8 +72,8 @@ class PlainLines:
     tick_seconds: float | None = None
     may_skip = False
 
-    def __init__(self, job: str, out: TextIO, err: TextIO) -> None:
-        self._state = RunState(job)
+    def __init__(self, job: str, out: TextIO, err: TextIO, commands: NextCommands | None = None) -> None:
+        self._state = RunState(job, commands=commands)
         self._out = out
         self._err = err
         self._next_progress: float | None = None
@@ -148,8 +148,8 @@ class Quiet:
     tick_seconds: float | None = None
     may_skip = False
 
-    def __init__(self, job: str, err: TextIO) -> None:
-        self._state = RunState(job)
+    def __init__(self, job: str, err: TextIO, commands: NextCommands | None = None) -> None:
+        self._state = RunState(job, commands=commands)
         self._err = err
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from dask_training.api import Phase
 from dask_training.cli.watch.lines import progress_parts, write
-from dask_training.cli.watch.state import RunState, Span
+from dask_training.cli.watch.state import NextCommands, RunState, Span
 from dask_training.cli.watch.summary import Summary, summary_of
 from dask_training.cli.watch.text import displayable, duration, plain, plural
 from dask_training.runner.events import DashboardReady, Event, Notice, Output, PhaseChanged
@@ -39,9 +39,14 @@ class LiveDisplay:
     may_skip = True
 
     def __init__(
-        self, job: str, console: Console, out: TextIO | None = None, clock: Callable[[], float] = time.time
+        self,
+        job: str,
+        console: Console,
+        out: TextIO | None = None,
+        clock: Callable[[], float] = time.time,
+        commands: NextCommands | None = None,
     ) -> None:
-        self._state = RunState(job)
+        self._state = RunState(job, commands=commands)
         self._console = console
         self._out = out
         self._clock = clock

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from dask_training.api import Phase, Reason
 from dask_training.runner.events import (
@@ -19,6 +21,7 @@ from dask_training.runner.events import (
 )
 
 RATE_WINDOW_SECONDS = 15.0
+NextCommands: TypeAlias = Callable[[Finished], Sequence[str]]
 FINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.FAILED})
 
 
@@ -82,6 +85,8 @@ class RunState:
     metrics: dict[str, MetricValue] = field(default_factory=dict)
     artifacts: ArtifactsStored | None = None
     finished: Finished | None = None
+    commands: NextCommands | None = None
+    """What to do next with a run that is not on this machine; None: as its artifacts' place suggests."""
 
     def apply(self, event: Event) -> None:
         """Take *event* in."""

@@ -52,7 +52,7 @@ def summary_of(state: RunState) -> Summary:
         headline=_headline(state.job, finished, succeeded=succeeded),
         message="" if succeeded and finished.reason is Reason.COMPLETED else plain(finished.message).strip(),
         rows=tuple((label, text) for label, text in _rows(state, finished, place) if text),
-        commands=tuple(_commands(finished, place, succeeded=succeeded)),
+        commands=tuple(state.commands(finished) if state.commands else _commands(finished, place, succeeded=succeeded)),
         succeeded=succeeded,
         place=place,
     )
@@ -99,7 +99,10 @@ def _times(timings: Timings) -> str:
 
 
 def _compute(state: RunState, finished: Finished) -> str:
-    parts = [f"{duration(finished.cpu_seconds)} of CPU", plural(finished.tasks, "task")]
+    # Every process takes some CPU time: where none is given, it was not measured, and nor were the tasks.
+    parts = [f"{duration(finished.cpu_seconds)} of CPU"] if finished.cpu_seconds else []
+    if finished.cpu_seconds or finished.tasks:
+        parts.append(plural(finished.tasks, "task"))
     if state.workers:
         parts.append(plural(state.workers.desired, "worker"))
     if finished.peak_worker_memory_bytes is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 
 LONGEST_LINE = 4000
 
@@ -99,3 +100,19 @@ def metrics_line(metrics: Mapping[str, object]) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """Such as `1 file`, `2 files`, `1,200 tasks`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def age(time: object, now: float) -> str:
+    """How long ago a Kubernetes time was, as kubectl has it: `45s`, `12m`, `3h12m`, `2d4h`; "" for what is no time."""
+    try:
+        seconds = max(0, int(now - datetime.fromisoformat(str(time)).timestamp()))
+    except ValueError:
+        return ""
+    if seconds < 120:
+        return f"{seconds}s"
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if minutes < 180:
+        return f"{minutes}m"
+    if hours < 48:
+        return f"{hours}h{minutes % 60}m" if hours < 8 and minutes % 60 else f"{hours}h"
+    return f"{days}d{hours % 24}h" if days < 8 and hours % 24 else f"{days}d"
