@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from dask_training import api
 from dask_training.api import Mode, Role
 from dask_training.certificates import Certificates
 from dask_training.manifests.attempt import Attempt
 from dask_training.model import TrainingJob
+from dask_training.model.job import check_body
 
 _LIFETIME_SLACK_SECONDS = 3600
 # A certificate for each part that dials or listens; the runner is the cluster's client.
@@ -79,9 +79,9 @@ def secret_request(attempt: Attempt, service_uid: str) -> SecretRequest:
 
 def job_document(job: TrainingJob) -> bytes:
     """The job as the runner reads it: its body with all defaults filled in, whatever the runner's version has."""
+    complete, _ = check_body(job.to_body())
     metadata = {"name": job.name, "namespace": job.namespace, "uid": job.metadata.uid, "labels": job.metadata.labels}
-    body = {"apiVersion": api.API_VERSION, "kind": api.KIND, "metadata": metadata, "spec": job.spec}
-    return msgspec.json.encode(body)
+    return msgspec.json.encode(complete | {"metadata": metadata})
 
 
 def scheduler_token(key: bytes, uid: str, attempt: int) -> str:
