@@ -112,9 +112,9 @@ class HealthServer:
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._render)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, None, self._port, shutdown_timeout=0.1).start()
+        await web.TCPSite(self._runner, None, self._port).start()
 
     async def stop(self) -> None:
         """Stop listening."""

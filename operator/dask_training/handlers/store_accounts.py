@@ -128,8 +128,7 @@ def sign(
     from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]  # noqa: PLC0415
     from botocore.credentials import Credentials  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    digest = hashlib.sha256(body).hexdigest()
-    request = AWSRequest(method=method, url=url, data=body, headers={**headers, "x-amz-content-sha256": digest})
+    request = AWSRequest(method=method, url=url, data=body, headers=headers)
     S3SigV4Auth(Credentials(root.access_key, root.secret_key), "s3", region).add_auth(request)
     return {str(name): str(value) for name, value in request.headers.items()}
 

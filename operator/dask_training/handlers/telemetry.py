@@ -85,8 +85,7 @@ class TelemetryPoller:
             uid = job["metadata"]["uid"]
             alive.add(uid)
             if self._next.get(uid, 0.0) <= now:
-                known = self.of(uid, _attempt(job))
-                self._next[uid] = now + (PERIOD if known is not None and known.code_started else EAGER_PERIOD)
+                self._next[uid] = now + EAGER_PERIOD  # the answer may make it longer
                 found.append((key, job))
         self._next = {uid: at for uid, at in self._next.items() if uid in alive}
         self._answers = {place: answer for place, answer in self._answers.items() if place[0] in alive}
@@ -105,6 +104,8 @@ class TelemetryPoller:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             LOG.debug("no telemetry: %s: %s", type(error).__name__, error, extra={"namespace": key[0], "job": key[1]})
             return
+        if answer.code_started:
+            self._next[uid] = asyncio.get_running_loop().time() + PERIOD
         if self._answers.get((uid, attempt)) != answer:
             self._answers[uid, attempt] = answer
             self._changed(key)

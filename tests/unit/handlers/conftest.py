@@ -293,6 +293,17 @@ def run() -> Callable:
 
 
 @pytest.fixture
+def until() -> Callable:
+    """Wait until something is true; the test's own limit ends it."""
+
+    async def wait(condition):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event to tell of it
+            await asyncio.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
 def fault() -> type[Fault]:
     return Fault
 

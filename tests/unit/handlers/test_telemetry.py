@@ -1,0 +1,124 @@
+"""What schedulers are asked, and how little they are believed."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from dask_training.handlers.cache import Cache
+from dask_training.handlers.telemetry import TelemetryPoller
+from dask_training.kube.resources import JOBS, PODS
+from dask_training.manifests import scheduler_token
+
+KEY = ("team", "forest")
+SECRET = b"0123456789abcdef"
+
+
+@pytest.fixture
+def scheduler(run, until, job, child):
+    """Run a poller against a scheduler that answers with `reply`; give what it learned."""
+
+    async def scene(reply, *, phase="Running", seconds=0.3, pod_phase="Running"):
+        asked, told, cache = [], [], Cache()
+
+        async def handle(request):
+            asked.append((request.path, request.headers.get("Authorization")))
+            return await reply(request)
+
+        app = web.Application()
+        app.router.add_route("*", "/{tail:.*}", handle)
+        async with TestServer(app) as server:
+            body = job(phase=phase, attempt=1)
+            cache.put(JOBS, body)
+            status = {"phase": pod_phase, "podIP": "127.0.0.1"}
+            pod = child("Pod", body, "forest-aaaaa-1-scheduler", role="scheduler", status=status)
+            pod["metadata"] |= {"uid": "pod", "resourceVersion": "2"}
+            cache.put(PODS, pod)
+            poller = TelemetryPoller(cache, SECRET, told.append, port=server.port)
+            task = asyncio.create_task(poller.run())
+            await asyncio.sleep(seconds)
+            task.cancel()
+            await asyncio.wait({task})
+            return asked, told, poller.of("uid-of-forest", 1)
+
+    return lambda *args, **kwargs: run(scene(*args, **kwargs))
+
+
+def answer(body, **kwargs):
+    async def reply(_request):
+        return web.json_response(body, **kwargs)
+
+    return reply
+
+
+def test_the_scheduler_is_asked_with_the_attempts_token(scheduler):
+    asked, told, known = scheduler(answer({"workers": 2, "codeStarted": True, "progress": {"done": 3, "total": 9}}))
+    token = scheduler_token(SECRET, "uid-of-forest", 1)
+    assert asked == [("/dask-training/v1/status", f"Bearer {token}")]
+    assert told == [KEY]
+    assert (known.workers, known.done, known.total) == (2, 3, 9)
+
+
+def test_progress_comes_at_most_every_ten_seconds_once_the_script_runs(scheduler):
+    numbers = iter(range(1000))
+
+    async def reply(_request):
+        return web.json_response({"codeStarted": True, "progress": {"done": next(numbers), "total": 1000}})
+
+    asked, told, _ = scheduler(reply, seconds=1.8)
+    assert len(asked) == len(told) == 1
+
+
+def test_before_that_it_is_asked_each_second_and_told_of_only_when_there_is_news(scheduler):
+    asked, told, _ = scheduler(answer({"workers": 1}), seconds=2.3)
+    assert len(asked) >= 2
+    assert told == [KEY]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer({}, status=500),
+        answer({}, status=401),
+        answer([1, 2]),
+        answer({"x": "y" * 70_000}),
+        answer({}, status=302, headers={"Location": "http://169.254.169.254/"}),
+    ],
+    ids=["500", "401", "a list", "too long", "elsewhere"],
+)
+def test_a_wrong_answer_is_no_answer(scheduler, reply):
+    asked, told, known = scheduler(reply)
+    assert len(asked) == 1
+    assert (told, known) == ([], None)
+
+
+def test_numbers_alone_are_taken(scheduler):
+    body = {
+        "workers": "many",
+        "progress": {"done": -1, "total": "x"},
+        "metrics": {"a": 1, "b": "x"},
+        "idleSeconds": [],
+    }
+    _, _, known = scheduler(
+        answer(body, dumps=lambda value: __import__("json").dumps(value).replace("Infinity", "1e400"))
+    )
+    assert (known.workers, known.done, known.total, dict(known.metrics)) == (0, None, None, {"a": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("phase", "pod_phase"), [("Succeeded", "Running"), ("Pending", "Running"), ("Running", "Pending")]
+)
+def test_only_running_schedulers_of_running_jobs_are_asked(scheduler, phase, pod_phase):
+    assert scheduler(answer({}), phase=phase, pod_phase=pod_phase)[0] == []
+
+
+def test_a_scheduler_that_hangs_holds_nothing_up(scheduler, monkeypatch):
+    monkeypatch.setattr("dask_training.handlers.telemetry.TIMEOUT", 0.2)
+
+    async def reply(_request):
+        await asyncio.sleep(0.6)
+        return web.json_response({})
+
+    asked, told, known = scheduler(reply, seconds=0.5)
+    assert (len(asked), told, known) == (1, [], None)
