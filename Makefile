@@ -15,21 +15,22 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --qui
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 
-.PHONY: help run setup test unit lint format lock examples docs pictures bench hooks clean
+.PHONY: help run setup test unit lint format tools kind kind-delete images images-ml load demo lock examples docs pictures bench hooks clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 run: $(RUNTIME)  ## Train the flights example on this machine (FULL=1: on every row; JOB=file: another job)
 	@$(BIN)/dask-training run "$(JOB)" $(if $(FULL),-- --full)
 
 setup: $(DEV)  ## Make .venv with all that development needs; a second time only what changed
 
-test: lint  ## Lint, then run all tests: what CI runs
+test: lint tools  ## Lint, then run all tests, those on a kind cluster last: what CI runs
 	@$(BIN)/python -m pytest
 
-unit: $(DEV)  ## Run the fast tests alone
-	@$(BIN)/python -m pytest tests/unit
+unit: $(DEV)  ## Run the fast tests alone, which need no Docker
+	@images/kind-node/tools.sh helm versitygw
+	@$(BIN)/python -m pytest tests/unit tests/chart
 
 lint: $(DEV)  ## Check style, types, import order, spelling, YAML
 	@$(BIN)/ruff check && $(BIN)/ruff format --check
@@ -41,12 +42,33 @@ lint: $(DEV)  ## Check style, types, import order, spelling, YAML
 format: $(DEV)  ## Put the code into the project's style
 	@$(BIN)/ruff check --fix-only --exit-zero && $(BIN)/ruff format
 
+tools: $(BIN)/python  ## Make kind, kubectl, helm and versitygw in .cache/tools/bin (the first time five minutes)
+	@images/kind-node/tools.sh
+
+kind: $(BIN)/python  ## Make the kind cluster dask-training; needs no container registry (the first time 11 minutes)
+	@images/kind-node/cluster.sh create
+
+kind-delete:  ## Remove that cluster and all that belongs to it; built images stay as a cache
+	@images/kind-node/cluster.sh delete
+
+images: $(BIN)/python  ## Build the images of operator, runtime and store
+	@images/build.sh
+
+images-ml: $(BIN)/python  ## Build the runtime image with dask-ml, pyarrow and xgboost
+	@images/build.sh runtime-ml
+
+load:  ## Bring images that have changed into the kind cluster
+	@images/kind-node/cluster.sh load $(addprefix dask-training-,$(addsuffix :dev,operator runtime store))
+
+demo: $(RUNTIME) kind images load  ## Train the flights example on the kind cluster, from helm install to what is kept and what is left
+	@scripts/demo.sh
+
 lock: $(DEV)  ## Make the locks again after a change of pyproject.toml (UPGRADE=1: with the newest versions)
 	@$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra runtime --extra operator --extra client --extra s3 --group dev -o locks/dev.txt
 	@$(COMPILE) -c locks/dev.txt --group build -o locks/build.txt
 	@$(COMPILE) -c locks/dev.txt pyproject.toml --extra runtime --extra s3 -o locks/runtime.txt
-	@$(COMPILE) -c locks/dev.txt pyproject.toml --extra operator -o locks/operator.txt
-	@$(COMPILE) -c locks/dev.txt pyproject.toml --extra client -o locks/client.txt
+	@$(COMPILE) -c locks/runtime.txt pyproject.toml --extra runtime --extra s3 --extra ml -o locks/runtime-ml.txt
+	@for each in operator client; do $(COMPILE) -c locks/dev.txt pyproject.toml --extra $$each -o locks/$$each.txt || exit 1; done
 
 examples: $(DEV)  ## Copy each example's train.py into its job.yaml
 	@$(BIN)/python examples/sync.py
@@ -64,7 +86,7 @@ hooks: $(DEV)  ## Lint at each commit
 	@$(BIN)/pre-commit install
 
 clean:  ## Remove .venv and all caches; artifacts of runs stay
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -11,6 +11,13 @@ exists() { [[ "$(timeout 20 docker inspect --format '{{.State.Running}}' "$node"
 
 healthy() { exists && timeout 20 docker exec "$node" kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz >/dev/null 2>&1; }
 
+# One at a time, whoever else makes, loads or deletes.
+lock() {
+  mkdir -p "$cache"
+  exec 9>"$cache/lock"
+  flock 9
+}
+
 create() {
   "$here/docker.sh" start
   "$here/tools.sh" kind kubectl
@@ -60,9 +67,9 @@ load_one() {
 }
 
 case "${1:-}" in
-  create) create ;;
-  delete) delete ;;
-  load) load "${@:2}" ;;
+  create) lock; create ;;
+  delete) lock; delete ;;
+  load) lock; load "${@:2}" ;;
   exists) exists ;;
   *) die "usage: cluster.sh create|delete|exists|load IMAGE..." ;;
 esac

@@ -46,7 +46,7 @@ start() {
       [[ -z "${!name:-}" ]] || keep+=("$name=${!name}")
     done
     (cd / && exec setsid env -i "${keep[@]}" dockerd --pidfile "$state/dockerd.pid" "${options[@]}") \
-      >"$state/dockerd.log" 2>&1 </dev/null &
+      >"$state/dockerd.log" 2>&1 </dev/null 9>&- &  # 9: cluster.sh's lock
   fi
   for _ in $(seq 120); do
     answers && return

@@ -1,0 +1,292 @@
+"""What the tests on a kind cluster share: the cluster, the operator, a namespace for each test, a report of failures.
+
+The cluster is that of `make kind`. One that is there is used and stays; one that is made here is removed again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SCRIPTS = ROOT / "images" / "kind-node"
+KUBECONFIG = ROOT / ".cache" / "kubeconfig"
+RELEASE, SYSTEM = "dask-training-operator", "dask-training-system"
+IMAGES = {name: f"dask-training-{name}:dev" for name in ("operator", "runtime", "store")}
+CANNOT = 3  # docker.sh's exit code: Docker can't be had here
+# The first test waits for the cluster: node image, images and all, if nothing is cached.
+FIRST_TIMEOUT, TIMEOUT = 3600, 300
+SKIPPED = pytest.StashKey[str]()
+STARTED = pytest.StashKey[float]()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "e2e: needs a kind cluster, and so Docker")
+
+
+@pytest.hookimpl(trylast=True)  # what -k and -m leave
+def pytest_collection_modifyitems(config, items):
+    """Puts the tests on the cluster last, and leaves them out where Docker can't be had."""
+    ours = [item for item in items if HERE in item.path.parents]
+    for item in ours:
+        item.add_marker(pytest.mark.e2e)
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
+    if not ours or config.option.collectonly:
+        return
+    others = [item for item in items if HERE not in item.path.parents]
+    done = script("docker.sh", "start", check=False)
+    if done.returncode == CANNOT:
+        config.stash[SKIPPED] = (
+            f"{len(ours)} tests on a kind cluster are skipped. {done.stderr.strip().splitlines()[-1]}"
+        )
+        config.hook.pytest_deselected(items=ours)
+        items[:] = others
+        return
+    assert done.returncode == 0, done.stderr
+    ours[0].add_marker(pytest.mark.timeout(FIRST_TIMEOUT), append=False)
+    items[:] = others + ours
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if SKIPPED in config.stash:
+        terminalreporter.write_line(config.stash[SKIPPED], yellow=True)
+
+
+def pytest_sessionfinish(session):
+    """Where they are required, as in CI, skipped tests are a failure."""
+    if SKIPPED in session.config.stash and os.environ.get("DASK_TRAINING_REQUIRE_E2E"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def environment() -> dict[str, str]:
+    """As from a user's shell, with our tools first and our cluster alone: nothing of an outer make."""
+    ours = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    path = os.pathsep.join([str(ROOT / ".cache" / "tools" / "bin"), os.environ.get("PATH", "")])
+    return {name: value for name, value in os.environ.items() if name not in ours} | {"PATH": path}
+
+
+def script(name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [str(SCRIPTS / name), *arguments]
+    return subprocess.run(
+        command, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=check
+    )
+
+
+class CommandError(AssertionError):
+    """What a command said that failed."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The kind cluster: kubectl, helm and docker against it and nothing else."""
+
+    kubeconfig: Path = KUBECONFIG
+    node: str = "dask-training-control-plane"
+    images: dict[str, str] = field(default_factory=lambda: dict(IMAGES))
+
+    def run(self, *command: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:
+        """Standard output of a command; CommandError if it fails. With check=False standard error, too."""
+        env = environment() | {"KUBECONFIG": str(self.kubeconfig)}
+        done = subprocess.run(
+            command, input=stdin, env=env, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        if check and done.returncode:
+            raise CommandError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout if check else done.stdout + done.stderr
+
+    def kubectl(self, *arguments: str, **options) -> str:
+        return self.run("kubectl", *arguments, **options)
+
+    def helm(self, *arguments: str, **options) -> str:
+        return self.run("helm", *arguments, **options)
+
+    def docker(self, *arguments: str, **options) -> str:
+        return self.run("docker", *arguments, **options)
+
+    def get(self, kind: str, name: str = "", namespace: str = "default", **options) -> dict:
+        """One object, or a list of them."""
+        return json.loads(
+            self.kubectl("get", kind, *([name] if name else []), "-n", namespace, "-o", "json", **options)
+        )
+
+    def apply(self, *bodies: dict | str, namespace: str = "default") -> str:
+        """Applies objects or YAML; gives what kubectl said, warnings too."""
+        text = "\n---\n".join(body if isinstance(body, str) else yaml.safe_dump(body) for body in bodies)
+        return self.kubectl("apply", "-n", namespace, "-f", "-", stdin=text, check=True)
+
+
+@pytest.fixture(scope="session")
+def tell(pytestconfig) -> Callable[[str], None]:
+    """Says something at once, in spite of pytest's capture."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+
+    def tell(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n{line}", flush=True)
+
+    return tell
+
+
+@pytest.fixture(scope="session")
+def kind_cluster(tell, pytestconfig) -> Iterator[Cluster]:
+    """The cluster with the images of this checkout on its node, without the operator."""
+    was_there = script("cluster.sh", "exists", check=False).returncode == 0
+    tell("Using the kind cluster that is there." if was_there else "Making a kind cluster for the tests:")
+    try:
+        # Straight to the terminal: the first time this takes many minutes.
+        with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            command = ["make", "--no-print-directory", "kind", "images", "load"]
+            done = subprocess.run(command, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, check=False)
+        assert done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}; its output is above"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", environment()["PATH"])
+            yield Cluster()
+    finally:
+        if not was_there:
+            script("cluster.sh", "delete")
+
+
+@pytest.fixture(scope="session")
+def cluster(kind_cluster) -> Iterator[Cluster]:
+    """The cluster with the operator of this checkout, installed by Helm as users do."""
+    was_there = RELEASE in kind_cluster.helm("list", "-n", SYSTEM, "-q").split()
+    # Same tag, other content: the annotations make Kubernetes start what has changed anew.
+    ids = {
+        name: kind_cluster.docker("image", "inspect", "-f", "{{.Id}}", IMAGES[name]).strip()[7:19] for name in IMAGES
+    }
+    values = {
+        "image.tag": "dev",
+        "operator.podAnnotations.image": ids["operator"],
+        "store.podAnnotations.image": ids["store"],
+    }
+    options = [each for name, value in values.items() for each in ("--set-string", f"{name}={value}")]
+    where = ("--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "180s")
+    try:
+        chart = str(ROOT / "charts" / "dask-training-operator")
+        kind_cluster.helm("upgrade", "--install", RELEASE, chart, *where, *options, timeout=240)
+        yield kind_cluster
+    except CommandError as error:
+        raise CommandError(f"{error}\n{state(kind_cluster, SYSTEM)}") from None
+    finally:
+        if not was_there:
+            kind_cluster.kubectl(
+                "delete", "crd", "dasktrainingjobs.dask-training.io", "--ignore-not-found", check=False
+            )
+            kind_cluster.helm("uninstall", RELEASE, "-n", SYSTEM, "--wait", check=False)
+            kind_cluster.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found", check=False)
+
+
+@pytest.fixture
+def namespace(kind_cluster, request) -> Iterator[str]:
+    """A namespace of the test's own, which admits restricted pods alone; deleted after the test."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    request.node.stash[STARTED] = time.time()
+    body = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": name,
+            "labels": {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")},
+            "annotations": {"description": request.node.nodeid},
+        },
+    }
+    kind_cluster.apply(body)
+    wait_until(
+        lambda: "default" in kind_cluster.kubectl("get", "serviceaccounts", "-n", name, "-o", "name"), timeout=30
+    )
+    yield name
+    kind_cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def kubectl(kind_cluster, namespace) -> Callable[..., str]:
+    """kubectl in the test's namespace; gives its standard output, raises CommandError."""
+
+    def kubectl(*arguments: str, **options) -> str:
+        return kind_cluster.kubectl("-n", namespace, *arguments, **options)
+
+    return kubectl
+
+
+@pytest.fixture
+def apply(kind_cluster, namespace) -> Callable[..., str]:
+    """Applies objects, as dicts or YAML, in the test's namespace."""
+
+    def apply(*bodies: dict | str) -> str:
+        return kind_cluster.apply(*bodies, namespace=namespace)
+
+    return apply
+
+
+def wait_until(predicate: Callable[[], object], timeout: float = 60, every: float = 0.2) -> object:
+    """The first true value of the predicate; fails when there is none in time."""
+    deadline = time.monotonic() + timeout
+    while not (value := predicate()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"after {timeout} s the last value is still {value!r}")
+        time.sleep(every)
+    return value
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., object]:
+    """Called with a predicate and a timeout: the predicate's first true value; fails when there is none in time."""
+    return wait_until
+
+
+@pytest.fixture
+def job_status(kind_cluster, namespace) -> Callable[[str], dict]:
+    """The status of a job by its name; empty before the operator has seen it."""
+
+    def status(name: str) -> dict:
+        return kind_cluster.get("dtj", name, namespace).get("status", {})
+
+    return status
+
+
+# The report.
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Adds to a failed test what the cluster looked like."""
+    report = yield
+    if report.failed and HERE in item.path.parents and (found := item.funcargs.get("kind_cluster")):
+        namespace = item.funcargs.get("namespace")
+        if namespace:
+            report.sections.append((f"namespace {namespace}", state(found, namespace)))
+        report.sections.append(("operator", operator_log(found, item.stash.get(STARTED, call.start))))
+    return report
+
+
+def state(cluster: Cluster, namespace: str) -> str:
+    """Pods, events, jobs and what containers that are not well have said."""
+    commands = [
+        ["get", "pods", "-o", "wide"],
+        ["get", "events", "--sort-by=.lastTimestamp"],
+        ["get", "dtj", "-o", "yaml"],
+        ["get", "pods", "-o", "jsonpath={range .items[*]}{.metadata.name}: {.status.containerStatuses}{'\\n'}{end}"],
+    ]
+    pods = cluster.kubectl("-n", namespace, "get", "pods", "-o", "name", check=False).split()
+    commands += [["logs", "--all-containers", "--tail=60", pod] for pod in pods]
+    said = [cluster.kubectl("-n", namespace, *command, check=False) for command in commands]
+    parts = [f"$ kubectl {' '.join(command)}\n{text}" for command, text in zip(commands, said, strict=True)]
+    return "\n".join(parts)
+
+
+def operator_log(cluster: Cluster, since: float) -> str:
+    """What the operator has said since then."""
+    seconds = int(time.time() - since) + 2
+    selector = "app.kubernetes.io/component=operator"
+    return cluster.kubectl("-n", SYSTEM, "logs", "-l", selector, f"--since={seconds}s", "--tail=400", check=False)
