@@ -19,6 +19,7 @@ LOCKS = Path(__file__).parents[2] / "locks"
 CONTENT = {
     "dev": ({"runtime", "operator", "client", "s3"}, {"dev"}),
     "runtime": ({"runtime", "s3"}, set()),
+    "runtime-ml": ({"runtime", "s3", "ml"}, set()),
     "operator": ({"operator"}, set()),
     "client": ({"client"}, set()),
 }
@@ -121,6 +122,11 @@ def test_locks_agree_on_every_version(name, python):
     """Tests run with dev.txt; what is delivered has to be what was tested."""
     tested = pins("dev", python)
     assert {key: version for key, version in pins(name, python).items() if tested.get(key) != version} == {}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_larger_runtime_adds_to_the_tested_one_and_changes_nothing(python):
+    assert pins("runtime", python).items() <= pins("runtime-ml", python).items()
 
 
 def test_here_is_installed_what_is_locked():
