@@ -43,7 +43,7 @@ def artifacts() -> None:
       dask-training artifacts ls                     all runs below ./artifacts
       dask-training artifacts ls flights             the runs of the job flights
       dask-training artifacts get flights results    the latest one's files
-      dask-training artifacts get flights results --cluster    those of a cluster's job
+      dask-training artifacts get flights results --cluster  from the cluster
       dask-training artifacts verify s3://bucket/runs/flights/20260102-030405-ab12
 
     Stores behind a URL are reached with the usual variables, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL.

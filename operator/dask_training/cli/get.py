@@ -17,7 +17,10 @@ from dask_training.errors import ForbiddenError
 @click.option("--yaml", "as_yaml", is_flag=True, help="The same as YAML.")
 @cluster_options
 def get(name: str, *, as_json: bool, as_yaml: bool, namespace: str | None, context: str | None) -> None:
-    """Say how a job on a cluster is: what goes on, what failed, and what to do."""
+    """Say how a job on a cluster is, and what to do.
+
+    What goes on, what failed, its pods and the latest events.
+    """
     from dask_training.cli.describe import describe, operator_missing  # noqa: PLC0415 - --help need not wait
 
     if as_json and as_yaml:

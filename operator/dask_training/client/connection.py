@@ -207,35 +207,47 @@ class Connection:
 def _configured(context: str | None) -> tuple[Any, str, str]:
     """An API client, the context's name ("" in a pod) and its namespace."""
     import urllib3  # noqa: PLC0415 - comes with kubernetes
-    from kubernetes import config  # noqa: PLC0415 - takes most of a second; --help need not wait
-    from kubernetes.client import ApiClient, Configuration  # noqa: PLC0415 - as above
+    from kubernetes.client import ApiClient, Configuration  # noqa: PLC0415 - most of a second; --help need not wait
 
     files = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
     there = any(Path(file).expanduser().is_file() for file in files.split(os.pathsep) if file)
+    in_pod = not there and not context and "KUBERNETES_SERVICE_HOST" in os.environ
+    if not there and not in_pod:
+        raise NoKubeconfigError(
+            f"there is no kubeconfig ({files}): set KUBECONFIG to the file that reaches your cluster"
+        )
     configuration = Configuration()
     try:
-        if not there and not context and "KUBERNETES_SERVICE_HOST" in os.environ:
-            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-            namespace = _NAMESPACE_FILE.read_text().strip() if _NAMESPACE_FILE.is_file() else "default"
-            return ApiClient(configuration), "", namespace
-        if not there:
-            raise NoKubeconfigError(
-                f"there is no kubeconfig ({files}): set KUBECONFIG to the file that reaches your cluster"
-            )
-        contexts, current = config.list_kube_config_contexts(config_file=files)  # type: ignore[no-untyped-call]
-        chosen = current if context is None else next((each for each in contexts if each["name"] == context), None)
-        if chosen is None:
-            names = ", ".join(sorted(str(each["name"]) for each in contexts)) or "none"
-            raise NoKubeconfigError(f"the kubeconfig has no context {context!r}; it has: {names}")
-        config.load_kube_config(  # type: ignore[no-untyped-call]
-            config_file=files, context=chosen["name"], client_configuration=configuration, persist_config=False
-        )
-    except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+        name, namespace = _load_pods(configuration) if in_pod else _load(files, context, configuration)
+    except NoKubeconfigError:
+        raise
+    except Exception as error:  # the loader raises whatever its dictionaries, YAML and files do
         raise NoKubeconfigError(f"the kubeconfig ({files}) can't be used: {error}") from error
     if not configuration.verify_ssl:
         # The kubeconfig asks for it; a warning with each request would hide all else.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    return ApiClient(configuration), str(chosen["name"]), str(chosen["context"].get("namespace") or "default")
+    return ApiClient(configuration), name, namespace
+
+
+def _load_pods(configuration: Any) -> tuple[str, str]:
+    from kubernetes import config  # noqa: PLC0415 - as above
+
+    config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    return "", _NAMESPACE_FILE.read_text().strip() if _NAMESPACE_FILE.is_file() else "default"
+
+
+def _load(files: str, context: str | None, configuration: Any) -> tuple[str, str]:
+    from kubernetes import config  # noqa: PLC0415 - as above
+
+    contexts, current = config.list_kube_config_contexts(config_file=files)  # type: ignore[no-untyped-call]
+    chosen = current if context is None else next((each for each in contexts if each["name"] == context), None)
+    if chosen is None:
+        names = ", ".join(sorted(str(each["name"]) for each in contexts)) or "none"
+        raise NoKubeconfigError(f"the kubeconfig has no context {context!r}; it has: {names}")
+    config.load_kube_config(  # type: ignore[no-untyped-call]
+        config_file=files, context=chosen["name"], client_configuration=configuration, persist_config=False
+    )
+    return str(chosen["name"]), str(chosen["context"].get("namespace") or "default")
 
 
 def _retries(method: str) -> Any:

@@ -1,0 +1,173 @@
+"""Reaching a cluster, and what its refusals are called."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from dask_training.client import TrainingClient
+from dask_training.client.connection import Connection, jobs_path
+from dask_training.errors import (
+    ForbiddenError,
+    KubernetesError,
+    NoKubeconfigError,
+    NotFoundError,
+    NotInstalledError,
+    UnreachableError,
+)
+from dask_training.model import JobFileError
+
+JOB = {"metadata": {"name": "flights"}, "spec": {"runner": {"script": "print(1)\n"}}}
+
+
+def test_context_and_namespace_are_kubectls(api):
+    assert (Connection().context, Connection().namespace) == ("here", "default")
+    assert Connection(context="lab").namespace == "lab"
+    assert Connection(context="lab", namespace="mine").namespace == "mine"
+
+
+def test_without_a_kubeconfig_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(NoKubeconfigError, match=r"there is no kubeconfig \(.*none\): set KUBECONFIG"):
+        Connection()
+
+
+def test_an_unknown_context_names_those_that_there_are(api):
+    with pytest.raises(NoKubeconfigError, match="the kubeconfig has no context 'heer'; it has: here, lab"):
+        Connection(context="heer")
+
+
+@pytest.mark.parametrize("text", ["", "{", "clusters: 3\n", "current-context: gone\ncontexts: []\n"])
+def test_a_broken_kubeconfig_is_no_traceback(tmp_path, monkeypatch, text):
+    (tmp_path / "broken").write_text(text)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "broken"))
+    with pytest.raises(NoKubeconfigError, match=r"broken\) can't be used"):
+        Connection()
+
+
+def test_a_server_that_is_not_there_is_said_within_seconds(api):
+    connection = Connection()
+    api.server.server_close()
+    api.server.socket.close()
+    started = time.monotonic()
+    with pytest.raises(UnreachableError, match=r"can't be reached at http://127.0.0.1:\d+ \(context here\): .*refused"):
+        connection.request("GET", jobs_path("default"))
+    assert time.monotonic() - started < 3
+
+
+def test_a_server_that_says_nothing_is_given_up(api, monkeypatch):
+    api.faults = []
+    monkeypatch.setattr(type(api), "find", lambda self, path: time.sleep(1.5) or ("", "", ""))
+    with pytest.raises(UnreachableError, match="timed out"):
+        Connection().request("GET", jobs_path("default"), read_seconds=0.2)
+
+
+def test_without_the_crd_it_asks_for_the_operator(client, api):
+    api.installed = False
+    for action in (client.list, lambda: client.get("flights"), lambda: client.submit(JOB | KIND)):
+        with pytest.raises(NotInstalledError, match="is the operator installed"):
+            action()
+
+
+KIND = {"apiVersion": "dask-training.io/v1alpha1", "kind": "DaskTrainingJob"}
+
+
+def test_forbidden_names_verb_resource_and_namespace(client, api):
+    message = (
+        'dasktrainingjobs.dask-training.io is forbidden: User "alice" cannot list resource "dasktrainingjobs" '
+        'in API group "dask-training.io" in the namespace "default"'
+    )
+    api.faults.append(("GET", "dasktrainingjobs", 403, {"reason": "Forbidden", "message": message}))
+    with pytest.raises(ForbiddenError) as error:
+        client.list()
+    assert str(error.value) == (
+        "you may not list dasktrainingjobs in namespace default (you are alice): "
+        "ask whoever runs the cluster to bind the user role of the operator's chart to you there (userRole.bindings)"
+    )
+
+
+def test_a_quota_is_said_in_its_own_words(client, api):
+    api.faults.append(("POST", "dasktrainingjobs", 403, {"reason": "Forbidden", "message": "exceeded quota: q"}))
+    with pytest.raises(ForbiddenError, match="the cluster forbids it: exceeded quota: q"):
+        client.submit(JOB | KIND)
+
+
+def test_other_refusals(client, api):
+    api.faults.append(("GET", "dasktrainingjobs", 401, {"reason": "Unauthorized", "message": "Unauthorized"}))
+    with pytest.raises(ForbiddenError, match="log in again"):
+        client.list()
+    api.faults.append(("PATCH", "flights", 409, {"reason": "Conflict", "message": "changed"}))
+    handle = _handle(client, api)
+    with pytest.raises(KubernetesError, match="somebody else has changed it"):
+        handle.suspend()
+
+
+def _handle(client, api):
+    api.job()
+    return client.get("flights")
+
+
+def test_passing_failures_are_asked_again_and_retry_after_is_kept(client, api):
+    api.job()
+    api.faults += [("GET", "dasktrainingjobs", status, {"message": "busy"}) for status in (429, 503, 500)]
+    assert [job["metadata"]["name"] for job in client.list()] == ["flights"]
+    assert len(api.sent("GET", "dasktrainingjobs")) == 4
+
+
+def test_a_failure_that_does_not_pass_is_said(client, api):
+    api.faults += [("GET", "dasktrainingjobs", 503, {"message": "etcd is gone"})] * 4
+    with pytest.raises(UnreachableError, match=r"can't answer now \(503: etcd is gone\)"):
+        client.list()
+
+
+def test_a_job_that_is_not_there_gets_the_nearest_names(client, api):
+    with pytest.raises(NotFoundError, match=r"no job flights in namespace default \(context here\); it has none"):
+        client.get("flights")
+    api.job("flights")
+    api.job("trains")
+    with pytest.raises(NotFoundError, match="did you mean flights"):
+        client.get("flihgts")
+    with pytest.raises(NotFoundError, match="there are: flights, trains"):
+        client.get("zzz")
+
+
+def test_what_the_server_objects_to_has_its_fields(client, api):
+    api.invalid = [
+        {"reason": "FieldValueInvalid", "message": 'Invalid value: "object": must be 1', "field": "spec.workers"},
+        {"reason": "FieldValueInvalid", "message": "Invalid value: -1: should be at least 0", "field": "spec.x"},
+        {"reason": "FieldValueRequired", "message": "Required value", "field": "spec.runner"},
+    ]
+    with pytest.raises(JobFileError) as error:
+        client.submit(JOB | KIND)
+    assert [(each.path, each.message) for each in error.value.problems] == [
+        ("spec.workers", "must be 1"),
+        ("spec.x", "should be at least 0, got -1"),
+        ("spec.runner", "Required value"),
+    ]
+    assert str(error.value).startswith("the cluster refuses flights: spec.workers: must be 1")
+    assert client.list() == []
+
+
+def test_fields_that_an_older_cluster_does_not_know(client, api):
+    message = 'strict decoding error: unknown field "spec.session", unknown field "spec.a.b"'
+    api.faults.append(("POST", "dasktrainingjobs", 400, {"reason": "BadRequest", "message": message}))
+    with pytest.raises(JobFileError) as error:
+        client.submit(JOB | KIND)
+    assert [each.path for each in error.value.problems] == ["spec.session", "spec.a.b"]
+    assert "another version" in error.value.problems[0].message
+
+
+def test_lists_are_read_page_by_page(client, api, monkeypatch):
+    pages = [{"items": [1, 2], "metadata": {"continue": "x"}}, {"items": [3], "metadata": {}}]
+    asked = []
+    monkeypatch.setattr(client.connection, "request", lambda *_, query: asked.append(query) or pages[len(asked) - 1])
+    assert client.connection.list("/x") == [1, 2, 3]
+    assert [query.get("continue") for query in asked] == [None, "x"]
+
+
+def test_a_client_is_closed_by_its_context(api):
+    with TrainingClient() as client:
+        client.list()
+    assert client.connection.api_client.rest_client.pool_manager.pools.keys() == set()
