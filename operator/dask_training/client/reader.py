@@ -153,6 +153,8 @@ class ReaderStorage:
                             raise StoppedError("stopped")
                         got += len(data)
                         yield data
+                    if got < limit and response.length:  # http.client takes a connection that ends for the end
+                        raise http.client.IncompleteRead(b"", response.length)
                     return
             except (OSError, http.client.HTTPException, KubernetesError) as error:
                 if not left:

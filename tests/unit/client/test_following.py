@@ -286,7 +286,7 @@ def test_the_output_of_each_attempt_is_shown(client, api, log_script):
 def test_waiting(client, api):
     api.job(phase="Starting", attempt=1)
     handle = client.get("flights")
-    with pytest.raises(WaitTimeoutError, match="flights is Starting, not Running, after 0.3 s"):
+    with pytest.raises(WaitTimeoutError, match=r"flights is Starting, not Running, after 0\.3 s"):
         handle.wait({"Running"}, timeout=0.3)
     threading.Timer(0.2, lambda: api.status(phase="Running")).start()
     assert handle.wait({"Running"}, timeout=5) is Phase.RUNNING
