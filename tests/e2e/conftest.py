@@ -5,6 +5,7 @@ The cluster is that of `make kind`. One that is there is used and stays; one tha
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -102,7 +103,9 @@ class Cluster:
             command, input=stdin, env=env, capture_output=True, text=True, timeout=timeout, check=False
         )
         if check and done.returncode:
-            raise CommandError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+            raise CommandError(
+                f"{' '.join(command)}: exit code {done.returncode}\n{(done.stdout + done.stderr)[-5000:]}"
+            )
         return done.stdout if check else done.stdout + done.stderr
 
     def kubectl(self, *arguments: str, **options) -> str:
@@ -141,6 +144,13 @@ def tell(pytestconfig) -> Callable[[str], None]:
 @pytest.fixture(scope="session")
 def kind_cluster(tell, pytestconfig) -> Iterator[Cluster]:
     """The cluster with the images of this checkout on its node, without the operator."""
+    # Two runs of the tests on one cluster would take the operator and the CRD from each other.
+    lock = (KUBECONFIG.parent / "e2e.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        tell("Waiting for another run of the tests on this cluster to end ...")
+        fcntl.flock(lock, fcntl.LOCK_EX)
     was_there = script("cluster.sh", "exists", check=False).returncode == 0
     tell("Using the kind cluster that is there." if was_there else "Making a kind cluster for the tests:")
     try:
@@ -155,6 +165,7 @@ def kind_cluster(tell, pytestconfig) -> Iterator[Cluster]:
     finally:
         if not was_there:
             script("cluster.sh", "delete")
+        lock.close()
 
 
 @pytest.fixture(scope="session")
