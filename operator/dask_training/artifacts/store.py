@@ -218,6 +218,14 @@ class ArtifactStore:
             tree.sync_folders()
         return paths
 
+    def read(self, prefix: str, path: str) -> tuple[int, Iterator[bytes]]:
+        """Size and content, in pieces, of one file of the run at `prefix`; verified while it is read.
+
+        Raises ManifestError if the run has no such file; from the iterator if it is not what the manifest says.
+        """
+        entry = _chosen(self.manifest(prefix), [path])[0]
+        return entry.size, self._verified(prefix, entry, _stop(None))
+
     def runs(self, prefix: str = "") -> list[str]:
         """Prefixes of the complete runs at or below `prefix`, sorted; at most four folders deep."""
         found: list[str] = []

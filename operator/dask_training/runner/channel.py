@@ -28,6 +28,10 @@ class Started(Event, frozen=True, tag="started"):
     """The user's code starts now."""
 
 
+class Ended(Event, frozen=True, tag="ended"):
+    """The user's code is at its end, however that came about; the process ends soon after."""
+
+
 class Raised(Event, frozen=True, tag="raised"):
     """The user's code ended with an exception: its type's name, its text, and the user's line that raised it.
 
@@ -47,7 +51,7 @@ class Exited(Event, frozen=True, tag="exited"):
     code: int
 
 
-Message: TypeAlias = Ready | Started | Raised | Exited | Progress | MetricsReported | Notice | WorkersChanged
+Message: TypeAlias = Ready | Started | Ended | Raised | Exited | Progress | MetricsReported | Notice | WorkersChanged
 
 
 class Channel:

@@ -24,7 +24,7 @@ from dask_training.api import Env
 from dask_training.errors import CommandError, StartupDeadlineError
 from dask_training.runner import lifeline, preimport, script_api
 from dask_training.runner.address import scheduler_address
-from dask_training.runner.channel import Channel, Exited, Raised, Started
+from dask_training.runner.channel import Channel, Ended, Exited, Raised, Started
 from dask_training.runner.events import WorkersChanged
 from dask_training.runner.joblib_setup import JoblibConfig, turn_on
 
@@ -61,6 +61,7 @@ def main() -> None:
     importing.join()
     channel.send(Started())
     code = _run(config, client, channel)
+    channel.send(Ended())
     sys.stdout.flush()
     sys.stderr.flush()
     with contextlib.suppress(Exception):

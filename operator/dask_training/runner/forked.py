@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from dask_training.api import Env
 from dask_training.runner.lifeline import Lifeline
@@ -57,6 +60,17 @@ def fork(env: Mapping[str, str], *, cwd: Path, lifeline: Lifeline) -> Forked | N
     os.chdir(cwd)
     os.environ.update({**env, Env.EVENTS_FD: str(events), Env.LIFELINE_FD: str(lifeline.read_fd)})
     return None
+
+
+def leave(code: int) -> NoReturn:
+    """Ends a forked child as Python ends a program, but for taking the interpreter apart, which takes half a second."""
+    with contextlib.suppress(Exception):
+        threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - waits for the code's own threads
+    atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing's children do not, but programs do
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _write_through(stream: TextIO) -> None:

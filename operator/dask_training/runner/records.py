@@ -9,6 +9,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,17 @@ def _is_metric(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
+@cache
+def installed_packages(layer: Path | None) -> dict[str, str]:
+    """Names and versions of the packages that the code can import, of the layer before this environment's; sorted."""
+    path = [str(layer), *sys.path] if layer else list(sys.path)
+    packages: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions(path=path):
+        with contextlib.suppress(Exception):  # a package with broken metadata must not cost the record of all others
+            packages.setdefault(distribution.metadata["Name"], distribution.version)
+    return dict(sorted(packages.items(), key=lambda item: item[0].lower()))
+
+
 def write_environment(
     artifacts: Path,
     *,
@@ -69,17 +81,12 @@ def write_environment(
     run: Mapping[str, object],
 ) -> None:
     """Writes `environment.json`: what ran where, with which versions; no values of environment variables."""
-    path = [str(layer), *sys.path] if layer else list(sys.path)
-    packages: dict[str, str] = {}
-    for distribution in importlib.metadata.distributions(path=path):
-        with contextlib.suppress(Exception):  # a package with broken metadata must not cost the record of all others
-            packages.setdefault(distribution.metadata["Name"], distribution.version)
     record = {
         "job": job,
         "run": run,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+        "packages": installed_packages(layer),
         "cluster": cluster,
     }
     (artifacts / ENVIRONMENT_FILE).write_text(json.dumps(record, indent=2, default=str) + "\n")

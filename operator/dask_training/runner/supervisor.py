@@ -121,7 +121,10 @@ class ChildCommand:
 
 
 class Surroundings(Protocol):
-    """Who is asked, when the child failed, whether that was its own fault."""
+    """Who is told when the code has ended, and asked, when the child failed, whether that was its own fault."""
+
+    def code_ended(self) -> None:
+        """The code is at its end: what is fetched from the cluster can be fetched while the process ends."""
 
     def cluster_failure(self) -> Outcome | None:
         """The outcome if the cluster is gone; takes a fraction of a second."""
@@ -227,7 +230,7 @@ class Supervisor:
             if isinstance(item, MetricsReported | Progress):
                 self._note(item)
 
-    def _handle(self, item: _Item, what: str) -> Outcome | None:
+    def _handle(self, item: _Item, what: str) -> Outcome | None:  # noqa: PLR0912 - a table, one line for each
         match item:
             case _ChildEnded(exit=ended):
                 return self._child_ended(ended, what)
@@ -242,6 +245,9 @@ class Supervisor:
             case channel.Started():
                 self.running_since = time.monotonic()
                 self._listener(PhaseChanged(phase=Phase.RUNNING, attempt=self._attempt))
+            case channel.Ended():
+                if self._surroundings is not None:
+                    self._surroundings.code_ended()
             case WorkersSeen(ready=ready):
                 self._workers_changed(ready)
             case WorkersChanged(ready=ready):

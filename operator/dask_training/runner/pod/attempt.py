@@ -6,10 +6,12 @@ import datetime
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import distributed  # noqa: F401 - before the fork, so that the child has it too
 import msgspec
@@ -21,7 +23,7 @@ from dask_training.runner.address import listens
 from dask_training.runner.cgroup import oom_kills
 from dask_training.runner.code import SCRIPT_NAME, child_config, name_of, runner_of, startup_timeout
 from dask_training.runner.events import Event, MetricsReported, Notice, PhaseChanged, Progress
-from dask_training.runner.forked import Forked, fork
+from dask_training.runner.forked import Forked, fork, leave
 from dask_training.runner.keeping import Kept
 from dask_training.runner.lifeline import Lifeline
 from dask_training.runner.logs import LogFile
@@ -61,6 +63,8 @@ class PodAttempt:
         self._oom_kills = oom_kills(paths.root)
         self._link: Link | None = None
         self._store: PodStore | None = None
+        self._reports: threading.Thread | None = None
+        self._versions: dict[str, Any] = {}
         self._supervisor = Supervisor(self._limits(), self._listen, attempt=self._number, surroundings=self)
 
     def run(self) -> int:
@@ -77,7 +81,13 @@ class PodAttempt:
             setup.start_again(self._paths, "runner")
         return self._finish(outcome)
 
-    # Asked by the supervisor when the child failed.
+    # Told and asked by the supervisor.
+
+    def code_ended(self) -> None:
+        """Begins to fetch the reports, which takes as long as the process takes to end."""
+        if self._reports is None:
+            self._reports = threading.Thread(target=self._fetch_reports, name="reports", daemon=True)
+            self._reports.start()
 
     def cluster_failure(self) -> Outcome | None:
         """The outcome if nothing answers where the scheduler was."""
@@ -114,8 +124,10 @@ class PodAttempt:
         if forked is None:
             setup.use_code(self._paths)
             sys.argv = [child.__file__, str(config)]
-            child.main()
-            sys.exit()  # not reached: main exits as the code did
+            try:
+                child.main()
+            except SystemExit as ended:
+                leave(ended.code if isinstance(ended.code, int) else 1)
         return forked
 
     def _script(self) -> Path | None:
@@ -187,19 +199,22 @@ class PodAttempt:
     def _finish(self, outcome: Outcome) -> int:
         ended = time.monotonic()
         hurried = outcome.reason is Reason.INTERRUPTED
-        versions, reachable = {}, False
-        if self._link is not None and not hurried:
-            reachable = outcome.reason is not Reason.SCHEDULER_FAILED and listens(self._address)
-            versions = self._link.write_reports(self._workspace.reports, reachable=reachable)
-            self._link.write_logs(self._workspace.logs)
+        if not hurried and outcome.reason is not Reason.SCHEDULER_FAILED:
+            self.code_ended()
+            assert self._reports is not None  # noqa: S101 - code_ended makes it
+            self._reports.join()
         assert self._store is not None  # noqa: S101 - made first of all
-        outcome, kept = self._store.keep(outcome, self._supervisor.metrics, versions, hurried=hurried)
+        outcome, kept = self._store.keep(outcome, self._supervisor.metrics, self._versions, hurried=hurried)
         self._say(outcome, kept, ended)
-        if self._link is not None and reachable:
+        if self._link is not None and listens(self._address):
             self._link.say_goodbye()
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(outcome.exit_code)  # threads that wait for the cluster are not waited for
+
+    def _fetch_reports(self) -> None:
+        if self._link is None:
+            return
+        self._versions = self._link.write_reports(self._workspace.reports, reachable=listens(self._address))
+        self._link.write_logs(self._workspace.logs)
 
     def _say(self, outcome: Outcome, kept: Kept, ended: float) -> None:
         supervisor, stored = self._supervisor, kept.stored

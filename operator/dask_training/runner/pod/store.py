@@ -12,6 +12,7 @@ from dask_training.artifacts import ArtifactStore
 from dask_training.artifacts.layout import key_prefix
 from dask_training.errors import ArtifactError
 from dask_training.model import TrainingJob
+from dask_training.runner import records
 from dask_training.runner.events import Listener, MetricValue
 from dask_training.runner.keeping import Keeper, Kept, Place
 from dask_training.runner.pod.paths import PodPaths
@@ -50,6 +51,9 @@ class PodStore:
             failure = self._failure or (self._keeper.check() if self._keeper else None)
             if failure is not None:
                 on_failure(failure)
+            else:
+                # Looked for now, so that it does not take its time at the end.
+                records.installed_packages(self._workspace.layer_site if self._job.spec.packages else None)
 
         self._checking = threading.Thread(target=check, name="check-store", daemon=True)
         self._checking.start()
