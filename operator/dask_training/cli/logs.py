@@ -27,7 +27,7 @@ _EPILOG = f"{CODES} Ctrl-C while following leaves the job running."
 @job_argument
 @click.option(
     "--role",
-    type=click.Choice([Role.RUNNER, Role.SCHEDULER, Role.WORKER]),
+    type=click.Choice([Role.RUNNER.value, Role.SCHEDULER.value, Role.WORKER.value]),
     help="Whose log: the runner's by default, which has what the code prints.",
 )
 @click.option("--worker", type=click.IntRange(0), metavar="N", help="The log of worker N.")

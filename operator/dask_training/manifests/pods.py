@@ -84,6 +84,7 @@ def reader_pod(job: TrainingJob, *, name: str, image: str, token: str, uid: str 
     mounted = volumes.scratch("tmp", "work") + volumes.of_store(spec)
     env = [{"name": "HOME", "value": "/work"}, {"name": Env.ROLE.value, "value": Role.READER.value}]
     env += [{"name": Env.STORE_URL.value, "value": store_url(job)}, {"name": Env.READER_TOKEN.value, "value": token}]
+    env.append({"name": Env.JOB_NAMESPACE.value, "value": job.namespace})  # nothing outside it is given
     container = _container(Role.READER, image, spec.image_pull_policy or "", env, Resources(), mounted)
     container["ports"] = [{"name": "http", "containerPort": Port.READER.value}]
     pod_spec = _pod_spec(spec, Role.READER, container, mounted, spec.priority_class_name)
