@@ -41,7 +41,8 @@ def _headline(job: _Body, now: float) -> str:
     name = str(job["metadata"]["name"])
     shown = click.style(phase, fg=phase_colour(phase), bold=True)
     if phase in FINAL_PHASES:
-        took = _seconds_between(status.get("startTime"), status.get("completionTime"))
+        took = (status.get("timings") or {}).get("total")
+        took = _seconds_between(status.get("startTime"), status.get("completionTime")) if took is None else took
         after = f" after {duration(took)}" if took is not None else ""
         ended = f" ({plain(str(status.get('reason')))}, exit code {exit_code_of(job)})" if phase is Phase.FAILED else ""
         return f"{name}: {shown}{ended}{after}, {age(status.get('completionTime'), now) or '?'} ago"
@@ -60,7 +61,7 @@ def _facts(job: _Body, now: float, server: str) -> list[tuple[str, str]]:
     workers = status.get("workers") or {}
     artifacts = status.get("artifacts") or {}
     desired = workers.get("desired", (spec.get("workers") or {}).get("replicas"))
-    counts = f"{workers.get('ready', 0)} of {desired} ready"
+    counts = f"{desired}" if phase_of(job) in FINAL_PHASES else f"{workers.get('ready', 0)} of {desired} ready"
     counts += f", {plural(workers['restarts'], 'restart')}" if workers.get("restarts") else ""
     counts += f", {workers['lost']} lost" if workers.get("lost") else ""
     kept = ""
