@@ -44,6 +44,9 @@ class WatchProgress:
         self._clock: Callable[[], float] = clock or (lambda: asyncio.get_running_loop().time())
         self._streams: dict[str, _Stream] = {}
         self._alive: dict[str, float] = {}
+        self._just_listed: set[str] = set()
+        self.gap = asyncio.Event()
+        """Set when a watch begins anew from a list: what ended between the two is told by neither."""
 
     def expect(self, path: str) -> None:
         """Count from now on for `path`, the URL path of a watch that is about to start."""
@@ -52,6 +55,9 @@ class WatchProgress:
     def opened(self, path: str, content: _Counted) -> None:
         """Note a new stream for `path`."""
         self.look()
+        if path in self._just_listed:
+            self._just_listed.discard(path)
+            self.gap.set()
         now = self._clock()
         before = self._streams.get(path)
         dead = before is not None and before.bytes == 0 and now - before.opened > QUIET_RECONNECT
@@ -61,7 +67,12 @@ class WatchProgress:
 
     def listed(self, path: str) -> None:
         """Note that `path` was listed."""
+        self._just_listed.add(path)
         self._alive[path] = self._clock()
+
+    def all_open(self) -> bool:
+        """Say whether every watch has been opened at least once."""
+        return bool(self._alive) and self._alive.keys() <= self._streams.keys()
 
     def look(self) -> None:
         """Compare the streams' byte counts with those of the last look."""

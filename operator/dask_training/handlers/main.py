@@ -62,7 +62,6 @@ class Operator:
     watches: Watches
     telemetry: TelemetryPoller
     reconciler: Reconciler
-    is_ready: bool = False
 
     @classmethod
     def build(
@@ -99,7 +98,7 @@ class Operator:
             metrics=metrics,
             poster=poster,
             progress=progress,
-            resync=Resync(client, cache, namespaces, queue.add),
+            resync=Resync(client, cache, namespaces, queue.add, progress.gap),
             watches=Watches(connection, cache, queue.add, progress, namespaces),
             telemetry=telemetry,
             reconciler=reconciler,
@@ -108,16 +107,16 @@ class Operator:
     async def run(self) -> None:
         """Run until a part ends, which none does unless something is wrong. Raises what it ended with."""
         health = HealthServer(
-            self.settings.health_port, problems=self.problems, ready=lambda: self.is_ready, metrics=self.render
+            self.settings.health_port, problems=self.problems, ready=self.resync.done.is_set, metrics=self.render
         )
         await health.start()
         try:
-            await self._first_list()
+            await self._jobs_are_served()
             parts: dict[str, Coroutine[Any, Any, None]] = {
                 "watches": self.watches.run(),
                 "lease": self.leader.run(),
                 "deadlines": self.queue.run_deadlines(),
-                "resync": self.resync.run(),
+                "resync": self._lists(),
                 "events": self.poster.run(),
                 "work": self._work(),
             }
@@ -125,20 +124,25 @@ class Operator:
         finally:
             await health.stop()
 
-    async def _first_list(self) -> None:
-        """Wait for an API server that knows jobs, and list everything: kopf looks for kinds once, at its start."""
-        while not self.is_ready:
+    async def _jobs_are_served(self) -> None:
+        """Wait for an API server that knows jobs: kopf looks for kinds once, at its start."""
+        while True:
             try:
                 if await self.client.jobs_are_served():
-                    await self.resync.once()
-                    self.is_ready = True
                     return
                 LOG.warning("the cluster does not know DaskTrainingJob yet: install the chart's CRD; looking again")
             except ApiError as error:
                 LOG.warning("the API server can't be used yet: %s", error)
             await asyncio.sleep(RETRY_START)
 
+    async def _lists(self) -> None:
+        """List once all watches are open: what ends from then on is told by them, what ended before by the list."""
+        while not self.progress.all_open():  # noqa: ASYNC110 - kopf has no event to wait for
+            await asyncio.sleep(0.02)
+        await self.resync.run()
+
     async def _work(self) -> None:
+        await self.resync.done.wait()
         await self.leader.acquired.wait()
         self.metrics.leader.set(1)
         LOG.info("working", extra={"jobs": len(self.cache), "scope": self.settings.scope})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ LOG = logging.getLogger(__name__)
 
 PERIOD = 120.0
 JITTER = 0.2
-RETRY = 5.0
+RETRY = 1.0
 WATCHED = (JOBS, PODS, SERVICES)
 
 
@@ -28,15 +29,26 @@ def selector(resource: Resource) -> str:
 
 
 class Resync:
-    """Lists jobs, pods and Services of `namespaces` (None: of all) into `cache`; tells `changed` of each job."""
+    """Lists jobs, pods and Services of `namespaces` (None: of all) into `cache`; tells `changed` of each job.
+
+    `gap` asks for a list at once: a watch has begun anew, and what ended meanwhile is told by nothing else.
+    """
 
     def __init__(
-        self, client: KubeClient, cache: Cache, namespaces: Sequence[str] | None, changed: Callable[[Key], None]
+        self,
+        client: KubeClient,
+        cache: Cache,
+        namespaces: Sequence[str] | None,
+        changed: Callable[[Key], None],
+        gap: asyncio.Event,
     ) -> None:
         self._client = client
         self._cache = cache
         self._namespaces = namespaces
         self._changed = changed
+        self._gap = gap
+        self.done = asyncio.Event()
+        """Set after the first list."""
 
     async def once(self) -> None:
         """List everything once. Raises ApiError."""
@@ -46,17 +58,19 @@ class Resync:
                 await self._list(resource, namespace)
 
     async def run(self) -> None:
-        """List everything about every two minutes, for ever; after a failure, again soon."""
+        """List everything now, at each gap, and about every two minutes, for ever; after a failure, again soon."""
         while True:
+            self._gap.clear()
+            try:
+                await self.once()
+            except ApiError as error:
+                LOG.warning("the list of everything failed, again in %d s: %s", RETRY, error)
+                await asyncio.sleep(RETRY)
+                continue
+            self.done.set()
             period = PERIOD * (1 + JITTER * (2 * random.random() - 1))  # noqa: S311 - spreads load, hides nothing
-            await asyncio.sleep(period)
-            while True:
-                try:
-                    await self.once()
-                    break
-                except ApiError as error:
-                    LOG.warning("the list of everything failed, again in %d s: %s", RETRY, error)
-                    await asyncio.sleep(RETRY)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gap.wait(), period)
 
     async def _list(self, resource: Resource, namespace: str | None) -> None:
         listed: set[str] = set()

@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 
 from dask_training import api
 from dask_training.kube import Connection, KubeClient, Limits
-from dask_training.kube.resources import BY_KIND, JOBS
+from dask_training.kube.resources import BY_KIND, JOBS, Resource
 
 
 @dataclass
@@ -112,6 +112,7 @@ class FakeAPI:
 
     async def _groups(self, _request):
         groups = {resource.group: resource.version for resource in BY_KIND.values() if resource.group}
+        groups["apiextensions.k8s.io"] = "v1"
         return web.json_response(
             {
                 "groups": [
@@ -128,6 +129,10 @@ class FakeAPI:
     def _discovery(self, group: str, version: str):
         verbs = ["get", "list", "watch", "create", "patch", "delete", "deletecollection"]
         found = [r for r in BY_KIND.values() if (r.group, r.version) == (group, version)]
+        # Kopf waits until it has seen these two, and does nothing with them.
+        found += [Resource("", "v1", "namespaces", "Namespace")] if not group else []
+        if group == "apiextensions.k8s.io":
+            found.append(Resource(group, version, "customresourcedefinitions", "CustomResourceDefinition"))
         return web.json_response(
             {
                 "resources": [
