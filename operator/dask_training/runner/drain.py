@@ -32,11 +32,13 @@ async def drain(worker: Worker) -> None:
     given_back: set[Hashable] = set()
     while worker.status is Status.closing_gracefully:
         _give_back(worker, given_back)
-        running = worker.state.executing | worker.state.long_running
+        pause = _POLL_SECONDS
         with contextlib.suppress(OSError):  # a scheduler that is gone ends the worker by itself
-            if not running and not await _processing(worker) and await _retire(worker):
-                return
-        await asyncio.sleep(_POLL_SECONDS if running else _RETRY_SECONDS / 10)
+            if not worker.state.executing and not worker.state.long_running and not await _processing(worker):
+                if await _retire(worker):
+                    return
+                pause = _RETRY_SECONDS
+        await asyncio.sleep(pause)
 
 
 def _give_back(worker: Worker, given_back: set[Hashable]) -> None:

@@ -34,12 +34,16 @@ class TaskStream(TaskStreamPlugin):
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerOptions:
-    """Where a scheduler listens (port 0: any free one), and whether it has a dashboard."""
+    """Where a scheduler listens (port 0: any free one), and whether it has a dashboard.
+
+    `quiet_seconds`: for so long it leaves the processors to those who start beside it.
+    """
 
     host: str
     port: int = 0
     http_port: int = 0
     dashboard: bool
+    quiet_seconds: float = 0.0
 
 
 def main() -> None:
@@ -82,14 +86,17 @@ async def serve(
     async with scheduler:
         scheduler.add_plugin(TaskStream(scheduler))
         on_ready(scheduler)
-        if options.dashboard:
-            await _add_pages(scheduler)
+        pages = asyncio.ensure_future(_add_pages(scheduler, options))
         await scheduler.finished()
+        pages.cancel()
 
 
-async def _add_pages(scheduler: Scheduler) -> None:
+async def _add_pages(scheduler: Scheduler, options: SchedulerOptions) -> None:
     """After the scheduler listens: importing bokeh takes longer than all the rest of the start."""
+    await asyncio.sleep(options.quiet_seconds)
     pages = await asyncio.to_thread(importlib.import_module, "distributed.dashboard.scheduler")
+    if not options.dashboard:
+        return  # bokeh is imported all the same: the reports at the end want it
     routes = await asyncio.to_thread(get_handlers, scheduler, _METRICS_ROUTES)
     scheduler.http_application.add_handlers(r".*$", routes)
     pages.connect(scheduler.http_application, scheduler.http_server, scheduler, prefix="/")

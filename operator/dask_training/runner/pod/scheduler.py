@@ -9,6 +9,9 @@ from dask_training.api import Env, ExitCode, Port
 from dask_training.runner.pod import logs_over_dask, setup
 from dask_training.runner.pod.paths import PodPaths
 
+# A job's first task comes about so long after its scheduler.
+_QUIET_SECONDS = 2.0
+
 
 def main(paths: PodPaths) -> int:
     """Runs a scheduler until SIGTERM, or until the runner has no more use for it."""
@@ -27,6 +30,7 @@ def main(paths: PodPaths) -> int:
         port=_port("SCHEDULER", Port.SCHEDULER),
         http_port=_port("HTTP", Port.SCHEDULER_HTTP),
         dashboard=os.environ.get(Env.DASHBOARD, "true") == "true",
+        quiet_seconds=_QUIET_SECONDS,
     )
     token = (paths.secret / "token").read_text().strip()
 
