@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -26,15 +27,35 @@ from dask_training.status import Status
 
 def plan_body(body: Mapping[str, Any], observed: Observed, now: datetime.datetime, settings: OperatorSettings) -> Plan:
     """`plan` for a job as the API server has it; one that is not right fails with the fields that are to be mended."""
+    job, problems = _read(body)
+    return plan(job, body.get("status"), observed, now, settings, problems=problems)
+
+
+_KNOWN_JOBS: Final = 2000
+_known: OrderedDict[tuple[object, ...], tuple[TrainingJob, tuple[Problem, ...]]] = OrderedDict()
+
+
+def _read(body: Mapping[str, Any]) -> tuple[TrainingJob, tuple[Problem, ...]]:
+    """The job, read once: a spec is the same as long as its generation is, and to check one takes 5 ms."""
+    metadata = body["metadata"]
+    key = (metadata.get("uid"), metadata.get("generation"), metadata.get("deletionTimestamp"))
+    if not (key[0] and key[1]):
+        return _parsed(body)
+    if key not in _known:
+        _known[key] = _parsed(body)
+        if len(_known) > _KNOWN_JOBS:
+            _known.popitem(last=False)
+    return _known[key]
+
+
+def _parsed(body: Mapping[str, Any]) -> tuple[TrainingJob, tuple[Problem, ...]]:
     try:
-        job = TrainingJob.from_body(body)
+        return TrainingJob.from_body(body), ()
     except JobFileError as error:
+        spec = body.get("spec") or {}
         metadata = msgspec.convert(body["metadata"], Metadata)
-        mode = (body.get("spec") or {}).get("mode")
-        ttl = (body.get("spec") or {}).get("ttlSecondsAfterFinished", 86400)
-        stand_in = TrainingJob.from_body(_stand_in(metadata, mode, ttl))
-        return plan(stand_in, body.get("status"), observed, now, settings, problems=error.problems)
-    return plan(job, body.get("status"), observed, now, settings)
+        stand_in = _stand_in(metadata, spec.get("mode"), spec.get("ttlSecondsAfterFinished"))
+        return TrainingJob.from_body(stand_in), error.problems
 
 
 def plan(
@@ -106,4 +127,7 @@ def _stand_in(metadata: Metadata, mode: object, ttl: object) -> dict[str, Any]:
     spec: dict[str, Any] = {"mode": str(Mode.BATCH if batch else Mode.SESSION)}
     spec |= {"runner": {"module": "none"}} if batch else {}
     spec |= {"ttlSecondsAfterFinished": ttl} if whole else {}
-    return {"metadata": msgspec.to_builtins(metadata), "spec": spec}
+    known: dict[str, Any] = {"name": metadata.name, "namespace": metadata.namespace, "uid": metadata.uid}
+    known |= {"generation": metadata.generation, "creationTimestamp": metadata.creation_timestamp}
+    known |= {"deletionTimestamp": metadata.deletion_timestamp} if metadata.deletion_timestamp else {}
+    return {"metadata": known, "spec": spec}
