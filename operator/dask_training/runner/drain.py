@@ -28,9 +28,10 @@ async def drain(worker: Worker) -> None:
     """
     if worker.status not in (Status.running, Status.paused):
         return
-    worker.status = Status.closing_gracefully  # tells the scheduler too
     given_back: set[Hashable] = set()
-    while worker.status is Status.closing_gracefully:
+    while worker.status in (Status.running, Status.paused, Status.closing_gracefully):
+        if worker.status is not Status.closing_gracefully:  # a scheduler that can't retire it yet sets it back
+            worker.status = Status.closing_gracefully  # tells the scheduler too
         _give_back(worker, given_back)
         pause = _POLL_SECONDS
         with contextlib.suppress(OSError):  # a scheduler that is gone ends the worker by itself

@@ -16,6 +16,7 @@ _REASONS = {
     "runner": (Reason.RUNNER_OOM_KILLED, Reason.RUNNER_KILLED),
     "reader": (Reason.INTERNAL_ERROR, Reason.INTERNAL_ERROR),
 }
+_KILLED = 137  # as a shell gives it for SIGKILL
 _FIELDS = {
     "scheduler": "spec.scheduler.resources.limits.memory",
     "worker": "spec.workers.resources.limits.memory",
@@ -48,4 +49,5 @@ def of_killed(role: str, paths: PodPaths) -> None:
     oom, other = _REASONS[role]
     killed_by_kernel = oom_kills(paths.root) > 0 and role in _FIELDS
     message = f"{out_of_memory(role)}. Raise that limit." if killed_by_kernel else f"the {role} was killed by SIGKILL"
-    write(paths, Termination(reason=oom if killed_by_kernel else other, message=message, exit_code=137))
+    reason, code = oom if killed_by_kernel else other, _KILLED if role == "runner" else None
+    write(paths, Termination(reason=reason, message=message, exit_code=_KILLED, script_exit_code=code))
