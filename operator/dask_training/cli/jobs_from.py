@@ -120,6 +120,10 @@ def _packages(proposals: Any, overrides: Overrides) -> list[str]:
     for proposal in proposals:
         if given & {distribution(proposal.requirement or proposal.guess), distribution(proposal.module)}:
             continue
+        if overrides.code and any(
+            (overrides.code / name).exists() for name in (f"{proposal.module}.py", proposal.module)
+        ):
+            continue
         if proposal.requirement:
             added.append(proposal.requirement)
             click.echo(

@@ -201,6 +201,19 @@ def test_code_that_does_not_fit_is_said_before_anything_is_sent(run, api, folder
     assert err.startswith("Error: src/data.csv has 1.9 MiB: code is sent as a ConfigMap, which holds 1 MiB at most.")
 
 
+def test_what_code_brings_along_is_not_asked_for(run, folder):
+    (folder / "src" / "deep").mkdir(parents=True)
+    (folder / "src" / "deep" / "__init__.py").write_text("")
+    (folder / "src" / "util.py").write_text("")
+    (folder / "train.py").write_text("import deep\nimport util\nimport nowhere_to_be_found\n")
+    code, out, err = run("submit", "train.py", "--code", "src", "--dry-run")
+    said = "line 3 imports nowhere_to_be_found, which the runtime image lacks: --packages nowhere_to_be_found?"
+    assert (code, err) == (0, f"note: {said}\n")
+    code_map, job = yaml.safe_load_all(out)
+    assert (set(code_map["data"]), set(code_map["binaryData"])) == ({"util.py"}, {"packages.zip"})
+    assert job["spec"]["env"] == [{"name": "PYTHONPATH", "value": "/code/packages.zip"}]
+
+
 def test_a_script_that_imports_a_folder_beside_it_says_what_to_do(run, folder):
     (folder / "lib").mkdir()
     (folder / "lib" / "__init__.py").write_text("")
