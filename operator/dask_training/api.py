@@ -83,7 +83,6 @@ class Condition(StrEnum):
 class Progress(StrEnum):
     """Why a job is where it is while it has not ended: `status.reason` then, and the conditions' reasons."""
 
-    WAITING = "Waiting"
     CLUSTER_STARTING = "ClusterStarting"
     WORKERS_READY = "WorkersReady"
     WORKERS_LOST = "WorkersLost"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dask_training.api import ExitCode, Reason
+from dask_training.api import Condition, ExitCode, Progress, Reason
 
 # In two parts each, so that this file passes its own test.
 REGISTRIES = [
@@ -72,6 +72,12 @@ def test_reasons_are_documented(root):
     assert [reason for reason, *_ in table] == [each.value for each in Reason]
     known = {str(each.value) for each in ExitCode} | {"the code's", "128 + N", "137"}
     assert {code for _, codes, *_ in table for code in codes.split(" or ")} <= known
+
+
+def test_conditions_are_documented(root):
+    page = root / "docs" / "exit-codes.md"
+    assert [row[0] for row in rows(page, "Conditions")] == [each.value for each in Condition]
+    assert [row[0] for row in rows(page, "Reasons of a job that goes on")] == [each.value for each in Progress]
 
 
 def test_every_problem_says_what_to_do(root):

@@ -150,6 +150,8 @@ def start_attempt(view: View) -> Plan:
         scheduler_address="",
         dashboard_url="",
         progress=None,
+        metrics={},
+        artifacts=None,
     )
     status = status.with_workers(desired=view.desired_workers, ready=0, restarts=0, lost=0, leaving=())
     status = status.with_condition(

@@ -78,8 +78,6 @@ def _runner_runs(view: View) -> bool:
 
 
 def _deadline(view: View, times: list[datetime.datetime]) -> Outcome | None:
-    if not view.has_runner:
-        return None
     slack = RUNNER_SLACK_SECONDS if _runner_runs(view) else 0
     seconds = view.spec.active_deadline_seconds
     deadline = view.after(view.status.start_time, seconds + slack)

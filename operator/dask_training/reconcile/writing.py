@@ -10,9 +10,11 @@ from dask_training.manifests.secrets import SecretRequest
 from dask_training.reconcile.actions import Delete, JobEvent, Manifest, Plan
 from dask_training.reconcile.view import View
 from dask_training.status import Change, Status, change, events, stamped
+from dask_training.termination import clean
 
 UPDATE_SECONDS: Final = 5  # numbers and words alone are not written more often
 _SOONEST: Final = 0.05
+_EVENT_CHARACTERS: Final = 900  # Kubernetes takes 1 kB
 
 
 def written(
@@ -42,7 +44,9 @@ def written(
         status_first=first,
         create=plan.create,
         delete=plan.delete,
-        events=tuple(JobEvent(*event) for event in events(old, status)),
+        events=tuple(
+            JobEvent(kind, reason, clean(message, _EVENT_CHARACTERS)) for kind, reason, message in events(old, status)
+        ),
         check_after=plan.check_after,
         events_of=events_of,
     )
