@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from dask_training.errors import DaskTrainingError
 from dask_training.handlers.cache import Cache
@@ -41,8 +42,8 @@ def watch_settings() -> kopf.OperatorSettings:
     settings.watching.connect_timeout = 5
     settings.watching.inactivity_timeout = 75
     settings.watching.reconnect_backoff = 0.1
-    settings.watching.chunk_size = 500
-    settings.networking.request_timeout = 30  # a page of 500 pods on a busy server
+    settings.watching.chunk_size = 100  # what a page of raw pods takes is what the process takes for good
+    settings.networking.request_timeout = 30  # a page of pods on a busy server
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = Backoffs()
     settings.queueing.idle_timeout = 1.0
@@ -52,6 +53,13 @@ def watch_settings() -> kopf.OperatorSettings:
         if resource is not JOBS:
             settings.watching.label_selectors[resource.plural] = selector(resource)
     return settings
+
+
+class _Forgetful(ResourceMemories):
+    """Keeps nothing of objects: what kopf remembers for its own kinds of handlers is 10 kB each, and we use none."""
+
+    async def recall(self, *args: Any, **kwargs: Any) -> ResourceMemory:
+        return await super().recall(*args, **(kwargs | {"ephemeral": True}))
 
 
 class WatchesEndedError(DaskTrainingError):
@@ -93,6 +101,7 @@ class Watches:
             registry=registry,
             settings=watch_settings(),
             standalone=True,
+            memories=_Forgetful(),
             clusterwide=everywhere,
             namespaces=() if everywhere else tuple(self._namespaces or ()),
         )

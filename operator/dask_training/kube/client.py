@@ -31,7 +31,7 @@ Observer = Callable[[str, str, int], None]
 """Called with verb, plural and HTTP status (0: no answer) of each request."""
 
 REQUEST_TIMEOUT = 10.0
-PAGE_SIZE = 500
+PAGE_SIZE = 200
 MERGE_PATCH = "application/merge-patch+json"
 
 
