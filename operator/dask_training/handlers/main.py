@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import logging
 import os
@@ -170,8 +171,9 @@ class Operator:
     async def stop(self) -> None:
         """Give the lease up; what is left of Events is posted, as far as that takes no time."""
         await self.leader.release()
-        async with asyncio.timeout(0.3):
-            await self.poster.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await self.poster.drain()
 
 
 async def run(settings: OperatorSettings, planner: Planner) -> int:
@@ -198,6 +200,7 @@ async def run(settings: OperatorSettings, planner: Planner) -> int:
             running.cancel()  # nothing is written from here on: what was under way is found again by whoever is next
             await asyncio.wait({running}, timeout=0.5)
             await operator.stop()
+            await client.close()
     except TimeoutError:
         LOG.info("not everything could be put in order before the end")
     LOG.info("ended", extra={"code": code})

@@ -38,11 +38,11 @@ class EventPoster:
         """Post for ever."""
         while True:
             await self._post(await self._waiting.get())
-            self._waiting.task_done()
 
     async def drain(self) -> None:
-        """Wait until everything taken in is posted, or given up."""
-        await self._waiting.join()
+        """Post what waits, once `run` is over."""
+        while not self._waiting.empty():
+            await self._post(self._waiting.get_nowait())
 
     async def _post(self, body: JSONObject) -> None:
         for attempt in range(TRIES):

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import aiohttp
 import kopf
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
@@ -82,6 +83,7 @@ class Watches:
         self._changed = changed
         self._progress = progress
         self._namespaces = namespaces
+        self._sessions: list[aiohttp.ClientSession] = []
         self.started: Callable[[], None] = lambda: None
         """Called when kopf has started, and has taken SIGTERM and SIGINT for itself."""
 
@@ -115,9 +117,12 @@ class Watches:
         finally:
             for task in tasks:
                 task.cancel()
+            for session in self._sessions:
+                await session.close()
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
         session = self._connection.session(traces=[self._progress.trace()])
+        self._sessions.append(session)
         return kopf.AiohttpSession(aiohttp_session=session, server=self._connection.host)
 
     def _handler(self, resource: Resource) -> Callable[..., Any]:

@@ -61,6 +61,10 @@ class KubeClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
         await self._rest.close()
 
     async def get(self, resource: Resource, namespace: str, name: str, *, urgent: bool = False) -> JSONObject:
