@@ -530,3 +530,51 @@ def test_a_session_has_no_runner_and_ends_when_it_is_idle(cluster):
     assert (todo.status["phase"], todo.status["reason"]) == ("Finalizing", "IdleTimeout")
     job.execute(todo)
     assert torn_down(job).status["phase"] == "Succeeded"
+
+
+# What only shows in combination.
+
+
+def test_no_worker_is_made_for_a_scheduler_that_is_lost(cluster):
+    job = cluster().running().pass_time(200)
+    job.end(job.pod("scheduler"), 1).reconcile()
+    job.kubectl_delete_pod(job.pod("worker", 1)).vanish().reconcile()
+    assert indexes(job) == [0]
+
+
+def test_a_failure_that_is_ignored_does_not_count(cluster):
+    rules = {"rules": [{"action": "Ignore", "onReasons": ["RunnerDisrupted"]}]}
+    job = cluster(failurePolicy=rules).running()
+    for number in (1, 2):
+        job.end(job.pod("runner"), 137, reason="Error", conditions=[EVICTED]).reconcile().vanish().reconcile()
+        assert job.status["attempts"][-1]["ignored"] is True
+        assert job.status["ignored"] == number
+        assert "failed" not in job.status
+        job.pass_time(10 * number - 2).reconcile()
+        assert job.status["attempt"] == number, "the wait doubles with each failure"
+        job.pass_time(2).reconcile().pass_time(1).start().reconcile()
+        assert job.status["attempt"] == number + 1
+    torn_down(job.fail())
+    assert (job.status["phase"], job.status["failed"], job.status["ignored"]) == ("Failed", 1, 2)
+
+
+EVICTED = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "drained"}
+
+
+def test_workers_that_finish_their_work_are_hurried_when_the_job_is_over(cluster):
+    job = cluster(workers={"replicas": 3}).running().edit(workers={"replicas": 1}).reconcile()
+    job.succeed().reconcile()
+    assert {pod["metadata"]["deletionGracePeriodSeconds"] for pod in job.pods()} == {2}
+    assert job.plan().is_empty
+
+
+def test_a_job_that_is_not_right_is_read_once_and_deleted_in_its_time(cluster, operator_settings):
+    job = cluster(runner={}, ttlSecondsAfterFinished=5)
+    job.body["metadata"]["uid"] = "of-its-own"
+    for _ in range(3):
+        todo = plan_body(job.body, Observed(), job.now, operator_settings)
+        if todo.status:
+            job.execute(todo)
+    assert job.status["reason"] == "ValidationFailed"
+    todo = plan_body(job.body, Observed(), job.pass_time(6).now, operator_settings)
+    assert todo.delete == (Delete.one("DaskTrainingJob", "job", "of-its-own"),)
