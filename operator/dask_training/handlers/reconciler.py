@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 import logging
 from collections.abc import Callable, Mapping
@@ -14,11 +15,12 @@ from dask_training.errors import DaskTrainingError
 from dask_training.handlers.cache import Cache
 from dask_training.handlers.executor import Executor, Outcome
 from dask_training.handlers.metrics import Metrics
+from dask_training.handlers.store_accounts import StoreUnavailableError
 from dask_training.handlers.workqueue import Key, WorkQueue
 from dask_training.kube import KubeClient
 from dask_training.kube.client import JSONObject
 from dask_training.kube.errors import ApiError, UnknownOutcomeError
-from dask_training.kube.resources import EVENTS, PODS
+from dask_training.kube.resources import EVENTS, PODS, SECRETS
 from dask_training.observed import Observed, Telemetry
 from dask_training.reconcile import Plan
 
@@ -85,6 +87,7 @@ class Reconciler:
         while True:
             key = await self._queue.take()
             started = loop.time()
+            self._metrics.reaction.observe(self._queue.waited)
             try:
                 await self._one(key)
             finally:
@@ -138,7 +141,12 @@ class Reconciler:
     async def _carry_out(self, key: Key, job: JSONObject, plan: Plan) -> bool:
         """Say whether to plan again at once."""
         if self._store is not None and _makes_pods(plan):
-            await self._store(key[0])
+            try:
+                await self._store(key[0])
+            except StoreUnavailableError as error:
+                await self._without_store(key, job, plan, error)
+                raise
+            self._refusals.clear(key, SECRETS.kind, api.STORE_SECRET)
         outcome = await self._executor.run(key, job, plan)
         self._measure(job, self._cache.job(key))
         if outcome.failures:
@@ -151,6 +159,14 @@ class Reconciler:
         elif not plan.is_empty:  # all of it was refused: the plan says when again, or else it is tried in a while
             self._queue.check_after(key, 5.0)
         return False
+
+    async def _without_store(self, key: Key, job: JSONObject, plan: Plan, error: StoreUnavailableError) -> None:
+        """Make no pods that could not keep their results; let the next plan tell the user why."""
+        known = {(refusal.kind, refusal.name) for refusal in self._refusals.of(key)}
+        reason = UnknownOutcomeError("artifact store", str(error), status=503, reason="StoreUnavailable")
+        self._refusals.add(key, SECRETS.kind, api.STORE_SECRET, reason, self._now())
+        if (SECRETS.kind, api.STORE_SECRET) in known:
+            await self._executor.run(key, job, dataclasses.replace(plan, create=()))
 
     def _plan(self, key: Key, job: JSONObject, *, confirmed: bool, events: list[JSONObject]) -> Plan:
         uid, attempt = job["metadata"]["uid"], (job.get("status") or {}).get("attempt") or 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 
+from dask_training.api import STORE_SECRET
 from dask_training.handlers.workqueue import Key
 from dask_training.kube.errors import ApiError
 from dask_training.observed import Refusal
@@ -46,9 +47,13 @@ class Refusals:
 
     def keep_only(self, key: Key, prefix: str) -> None:
         """Forget the refusals of objects whose names do not begin with `prefix`: those of earlier attempts."""
-        for kind, name in [place for place in self._known.get(key, {}) if not place[1].startswith(prefix)]:
+        for kind, name in [place for place in self._known.get(key, {}) if not _concerns(place[1], prefix)]:
             self.clear(key, kind, name)
 
     def forget(self, key: Key) -> None:
         """Forget a job."""
         self._known.pop(key, None)
+
+
+def _concerns(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) or name == STORE_SECRET

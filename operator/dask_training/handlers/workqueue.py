@@ -77,6 +77,8 @@ class WorkQueue:
         self._checks = Deadlines()
         self._wakeup = asyncio.Event()
         self._filled = asyncio.Event()
+        self.waited = 0.0
+        """Seconds that the key taken last had waited."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -139,7 +141,7 @@ class WorkQueue:
             self._filled.clear()
             await self._filled.wait()
         key = self._waiting.popleft()
-        del self._queued[key]
+        self.waited = self._clock() - self._queued.pop(key)
         self._busy.add(key)
         return key
 

@@ -10,6 +10,7 @@ from dask_training.handlers.lease import AlwaysLeader
 from dask_training.handlers.metrics import Metrics
 from dask_training.handlers.reconciler import ROUNDS, NotLeaderError, Reconciler
 from dask_training.handlers.refusals import Refusals
+from dask_training.handlers.store_accounts import StoreUnavailableError
 from dask_training.handlers.workqueue import WorkQueue
 from dask_training.kube.resources import JOBS, PODS
 from dask_training.reconcile import Plan
@@ -207,6 +208,37 @@ def test_the_pods_own_events_are_read_when_a_plan_asks(run, desk):
             kube.api.put("Event", {"metadata": {"name": "e", "namespace": "team"}} | event)
             await kube.reconciler.reconcile(KEY)
             assert kube.cache.job(KEY)["status"] == {"message": "no such Secret"}
+
+    run(scene())
+
+
+def test_without_the_store_there_are_no_pods_but_a_reason(run, desk):
+    def plans(body, observed):
+        (said,) = [refusal.message for refusal in observed.refusals] or [""]
+        pods = Desk.two_pods(body | {"status": {"phase": "x"}}, observed).create
+        status = {"phase": "Starting", "attempt": 1, "message": said}
+        return Plan(status=None if body.get("status") == status else status, create=pods)
+
+    Desk = desk  # noqa: N806 - a class
+
+    async def scene():
+        async with desk(plans) as kube:
+            down = [True]
+
+            async def store(_namespace):
+                if down[0]:
+                    raise StoreUnavailableError("the store is down")
+
+            kube.reconciler._store = store
+            for _ in range(2):
+                with pytest.raises(StoreUnavailableError):
+                    await kube.reconciler.reconcile(KEY)
+            assert kube.cache.job(KEY)["status"]["message"] == "the store is down"
+            assert kube.api.names("Pod") == []
+            down[0] = False
+            await kube.reconciler.reconcile(KEY)
+            assert kube.cache.job(KEY)["status"]["message"] == ""
+            assert kube.api.names("Pod") == ["p0", "p1"]
 
     run(scene())
 
