@@ -75,6 +75,7 @@ examples: $(DEV)  ## Copy each example's train.py into its job.yaml
 
 docs: $(DEV)  ## Make the tables of docs/ that are made from code
 	@$(BIN)/python docs/reference/make.py
+	@$(BIN)/python docs/reference/charts.py
 
 pictures: $(DEV)  ## Make the README's pictures from a real run
 	@$(BIN)/python docs/pictures/make.py
@@ -96,9 +97,9 @@ $(BIN)/python:
 	  echo "'$(PYTHON)' has no venv module with pip. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@rm -rf $(VENV) && "$(PYTHON)" -m venv $(VENV)
 
-$(RUNTIME): locks/build.txt locks/runtime.txt pyproject.toml $(BIN)/python
+$(RUNTIME): locks/build.txt locks/runtime.txt locks/client.txt pyproject.toml $(BIN)/python
 	@echo "Installing what running jobs takes into $(VENV) (the first time a minute or two) ..."
-	@$(PIP) --require-hashes -r locks/build.txt -r locks/runtime.txt
+	@$(PIP) --require-hashes -r locks/build.txt -r locks/runtime.txt -r locks/client.txt
 	@$(PIP) --no-build-isolation --no-deps --editable .
 	@touch $@
 
