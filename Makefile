@@ -60,7 +60,7 @@ images-ml: $(BIN)/python  ## Build the runtime image with dask-ml, pyarrow and x
 load:  ## Bring images that have changed into the kind cluster
 	@images/kind-node/cluster.sh load $(addprefix dask-training-,$(addsuffix :dev,operator runtime store))
 
-demo: $(RUNTIME) kind images load  ## Train the flights example on the kind cluster, from helm install to what is kept and what is left
+demo: $(DEV) kind images load  ## Train the flights example on the kind cluster, from helm install to what is kept and what is left
 	@scripts/demo.sh
 
 lock: $(DEV)  ## Make the locks again after a change of pyproject.toml (UPGRADE=1: with the newest versions)

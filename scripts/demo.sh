@@ -24,7 +24,7 @@ show kubectl get dasktrainingjob flights
 show kubectl get dasktrainingjob flights -o wide
 
 rm -rf "$results"
-show dask-training artifacts get flights "$results"
+show dask-training artifacts get flights "$results" --cluster
 show ls -l "$results"
 
 printf '\nWhat is left of the job on the cluster, beside its status and what it has kept:\n'
