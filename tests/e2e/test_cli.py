@@ -142,7 +142,8 @@ def test_logs_are_followed_live_by_several_at_once(run, waiting, environment, na
     one = [PROGRAM, "logs", "wait", "-f", "-n", namespace]
     follower = subprocess.Popen(one, env=environment, stdout=subprocess.PIPE, text=True)
     everything = subprocess.Popen([*one, "--all"], env=environment, stdout=subprocess.PIPE, text=True)
-    assert follower.stdout.readline() == "line 0\n"
+    first = follower.stdout.readline()
+    assert first == "line 0\n", first + "".join(follower.stdout.readline() for _ in range(25))
     code, out, _ = run("logs", "wait", "--tail", "2")
     assert (code, len(out.splitlines())) == (0, 2)
     waiting()
