@@ -3,6 +3,7 @@
 DaskTrainingError
 ├── JobFileError            the job file is not right: problems with path and place (dask_training.model)
 ├── CodeError               a folder of code, or a script, that can't be sent along with a job
+├── SettingsError           a variable of the operator's environment can't be used (dask_training.settings)
 ├── PackagesError           `packages` could not be installed
 ├── CommandError            `spec.runner.command` can't be started
 ├── PortTakenError          something else listens on the port that the dashboard was given

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from dask_training.errors import DaskTrainingError
+
 PREFIX: Final = "DASK_TRAINING_OPERATOR_"
 _DEFAULT_IMAGE: Final = "dask-training-runtime:latest"
 _TRUE: Final = ("true", "1", "yes")
 _FALSE: Final = ("false", "0", "no", "")
 
 
-class SettingsError(ValueError):
+class SettingsError(DaskTrainingError):
     """A variable of the operator's environment has a value that can't be used; the message names it."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from dask_training.api import Reason, Role
+from dask_training.api import STORE_SECRET, Reason, Role
 from dask_training.observed import Observed, Pod, Refusal
 from dask_training.settings import OperatorSettings
 
@@ -79,6 +79,10 @@ def of_refusal(refusal: Refusal) -> Blocker | None:
     if refusal.code == 409:
         text = f"{what} exists already and is not this job's.\nDelete it, or give the job another name."
         return Blocker(Reason.NAME_COLLISION, text, refusal.since, role)
+    if refusal.name == STORE_SECRET and refusal.code == 503:
+        text = f"the artifact store does not answer: {refusal.message}"
+        text += "\nWho runs the cluster can see why in the store's pod and in the operator's log."
+        return Blocker(Reason.ARTIFACT_STORE_FAILED, text)
     text = f"Kubernetes refused {what}: {refusal.message}"
     if refusal.code == 422:
         text += "\nMend the field of the job that this comes from: delete the job and apply it again."

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dask_training.api import Reason
 from dask_training.observed import Observed, Refusal, Telemetry, time_of
 from dask_training.status import Status, change, events
+from dask_training.status.blockers import of_refusal
 from dask_training.status.changes import Change
 
 UID = "u1"
@@ -170,3 +172,11 @@ def test_a_huge_status_is_cut_to_what_the_api_server_should_hold():
     status = status.with_workers(leaving=tuple(range(1000)))
     assert len(str(status.write())) < 20_000
     assert len(status.write()["message"]) == 1000
+
+
+def test_a_store_that_does_not_answer_is_not_said_to_be_a_refusal_of_kubernetes():
+    refusal = Refusal("Secret", "dask-training-store", 503, "StoreUnavailable", "no answer from store:7070", NOW)
+    blocker = of_refusal(refusal)
+    assert blocker.reason == Reason.ARTIFACT_STORE_FAILED
+    assert blocker.message.startswith("the artifact store does not answer: no answer from store:7070\n")
+    assert blocker.fails_at is None  # it may come back until the startup deadline
