@@ -18,7 +18,7 @@ BASE = """
 FROM dask-training-base:trixie
 RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-pip && ln -s python3 /usr/bin/python
 ENV PIP_BREAK_SYSTEM_PACKAGES=1
-RUN pip install --ignore-installed pip
+RUN pip install --ignore-installed pip && apt-get purge -y --autoremove python3-pip
 COPY constraints.txt *.whl /packages/
 ENV PIP_FIND_LINKS=/packages PIP_CONSTRAINT=/packages/constraints.txt
 """
