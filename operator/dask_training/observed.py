@@ -100,7 +100,15 @@ class Pod:
     @property
     def is_lost(self) -> bool:
         """Whether it is over, or being taken away by somebody else, while it should work."""
-        return (self.deleting is not None or self.is_over or bool(self.disruption)) and not self.is_draining
+        if self.is_draining or self._has_drained:
+            return False
+        return self.deleting is not None or self.is_over or bool(self.disruption)
+
+    @property
+    def _has_drained(self) -> bool:
+        """Whether a worker has handed over what it had, and ended: the kubelet then sets its grace to 0."""
+        ended = self.ended is not None and self.ended.exit_code == 0
+        return self.deleting is not None and ended and self.role is Role.WORKER
 
     @property
     def loss(self) -> str:

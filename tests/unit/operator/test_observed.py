@@ -65,6 +65,16 @@ def test_a_running_pod():
     assert not draining.is_lost
 
 
+def test_a_worker_that_was_scaled_away_is_no_loss_when_the_kubelet_takes_its_pod_away_either():
+    def gone(code):
+        status = {"containerStatuses": [{"state": {"terminated": {"exitCode": code, "reason": "Completed"}}}]}
+        end = {"deletionTimestamp": "2026-03-01T12:00:00Z", "deletionGracePeriodSeconds": 0}
+        return only(pod("worker", status=status, **end))
+
+    assert not gone(0).is_lost
+    assert gone(137).is_lost
+
+
 def test_an_evicted_pod():
     found = only(
         pod(status={"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."})

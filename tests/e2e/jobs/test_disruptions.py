@@ -1,0 +1,154 @@
+"""Pods that are deleted, evicted or killed while a job runs, the operator's own among them."""
+
+import itertools
+import json
+import time
+
+import pytest
+
+from dask_training import api
+
+# 60 tasks of 0.1 s; says when it is under way. `twice` is what no worker's death may change.
+TASKS = """
+import time
+from joblib import Parallel, delayed
+import dask_training
+
+def twice(number):
+    time.sleep(0.1)
+    return 2 * number
+
+results = []
+for result in Parallel(n_jobs=-1, return_as="generator", batch_size=1)(delayed(twice)(i) for i in range(60)):
+    results.append(result)
+    if len(results) == 6:
+        print("waiting", flush=True)
+assert results == [2 * i for i in range(60)], results
+dask_training.report(total=sum(results))
+"""
+TOTAL = sum(2 * i for i in range(60))
+
+
+def succeeded(jobs, body, attempts=1):
+    assert body["status"]["phase"] == "Succeeded", jobs.described(body)
+    assert body["status"]["attempt"] == len(body["status"]["attempts"]) == attempts
+    return body["status"]
+
+
+def kill(jobs, pod):
+    """Deletes a pod as a lost node does: at once."""
+    jobs.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+
+
+def evict(jobs, pod):
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": jobs.namespace}}
+    status, answer = jobs.api.send("POST", f"/api/v1/namespaces/{jobs.namespace}/pods/{pod}/eviction", body)
+    assert status == 201, answer
+
+
+def test_lost_workers_are_replaced_and_the_result_is_right(jobs):
+    two = {"replicas": 2, "minReplicas": 2}
+    names = {"killed": kill, "evicted": evict}
+    for name in (*names, "all-killed"):
+        jobs.start(name, TASKS, workers=two)
+    for name, lose in names.items():
+        jobs.waiting(name)
+        lose(jobs, jobs.pods(name, role="worker")[0]["metadata"]["name"])
+    jobs.waiting("all-killed")
+    for pod in jobs.pods("all-killed", role="worker"):
+        kill(jobs, pod["metadata"]["name"])
+
+    for name, body in jobs.ends(*names, "all-killed", timeout=120).items():
+        status = succeeded(jobs, body)
+        assert status["metrics"] == {"total": TOTAL}
+        assert status["workers"]["lost"] == (2 if name == "all-killed" else 1), name
+    jobs.nothing_left()
+
+
+@pytest.mark.parametrize("role", ["scheduler", "runner"])
+def test_a_lost_scheduler_or_runner_ends_the_attempt_and_the_next_begins_anew(jobs, wait_script, role):
+    reason = f"{role.capitalize()}Disrupted"
+    jobs.start("once", wait_script)
+    script = (
+        f"import os\nif os.environ['DASK_TRAINING_ATTEMPT'] == '1':{wait_script.replace(chr(10), chr(10) + '    ')}"
+    )
+    rule = {"action": "Ignore", "onReasons": ["SchedulerDisrupted", "RunnerDisrupted"]}
+    jobs.start("again", f"{script}\n{TASKS}", failurePolicy={"rules": [rule]})
+    for name in ("once", "again"):
+        jobs.waiting(name)
+        kill(jobs, jobs.pod(name, role))
+
+    body = jobs.end("once", 30)
+    assert (body["status"]["phase"], body["status"]["reason"]) == ("Failed", reason), jobs.described(body)
+    assert "deleted" in body["status"]["message"]
+    assert "backoffLimit" in body["status"]["message"] or "failurePolicy" in body["status"]["message"]
+    second = jobs.until("again", lambda body: body["status"]["attempt"] == 2)
+    assert {pod["metadata"]["labels"][api.Label.ATTEMPT] for pod in jobs.pods("again")} <= {"2"}
+    assert second["status"]["attempts"][0]["reason"] == reason
+    status = succeeded(jobs, jobs.end("again", 60), attempts=2)
+    assert status["metrics"] == {"total": TOTAL}
+    assert status["attempts"][0]["ignored"] is True
+    jobs.nothing_left()
+
+
+def test_processes_that_end_by_themselves_are_told_from_pods_that_were_taken_away(jobs, wait_script):
+    for name in ("scheduler", "runner"):
+        jobs.start(name, wait_script)
+    for name in ("scheduler", "runner"):
+        jobs.waiting(name)
+    jobs.kubectl("exec", jobs.pod("scheduler", "scheduler"), "--", "bash", "-c", "kill -TERM 1")
+    # The script's process: the supervisor lives on, and keeps what there is.
+    jobs.kubectl("exec", jobs.pod("runner", "runner"), "--", "bash", "-c", CRASH)
+    ended = jobs.ends("scheduler", "runner", timeout=60)
+    assert ended["scheduler"]["status"]["reason"] == "SchedulerFailed", jobs.described(ended["scheduler"])
+    assert ended["runner"]["status"]["reason"] == "RunnerKilled", jobs.described(ended["runner"])
+    assert "SIGSEGV" in ended["runner"]["status"]["message"]
+    assert ended["runner"]["status"]["attempts"][0]["exitCode"] == 139
+    assert ended["runner"]["status"]["artifacts"]["files"] > 3
+    jobs.nothing_left()
+
+
+# Any process but the supervisor (1) and this shell; the script's has the most threads' work, so: all of them.
+CRASH = """
+for folder in /proc/[0-9]*; do
+  number=${folder#/proc/}
+  [ "$number" = 1 ] || [ "$number" = $$ ] || kill -SEGV "$number" 2>/dev/null
+done; true
+"""
+
+
+def test_jobs_do_not_notice_that_the_operator_dies(jobs, operator):
+    slow = TASKS.replace("0.1", "0.2")
+    for name in ("first", "second"):
+        jobs.start(name, slow, workers={"replicas": 2})
+    for _ in range(2):
+        operator.kill()
+        time.sleep(1.5)
+    for name in ("first", "second"):
+        jobs.waiting(name)
+    before = {pod["metadata"]["uid"] for name in ("first", "second") for pod in jobs.pods(name)}
+    operator.kill()
+    operator.ready()
+    after = {pod["metadata"]["uid"] for name in ("first", "second") for pod in jobs.pods(name)}
+    assert after <= before, "nothing was made twice"
+    for name, body in jobs.ends("first", "second", timeout=90).items():
+        assert succeeded(jobs, body)["metrics"] == {"total": TOTAL}
+        reasons = [event["reason"] for event in jobs.events(name)]
+        assert {len(list(group)) for _, group in itertools.groupby(sorted(reasons))} == {1}, reasons
+    jobs.nothing_left()
+
+
+def test_what_happens_while_there_is_no_operator_is_made_good(jobs, operator, wait_script):
+    jobs.start("ends", wait_script)
+    jobs.start("deleted", wait_script)
+    runner = jobs.waiting("ends")
+    jobs.waiting("deleted")
+    with operator.stopped():
+        jobs.release(runner)
+        jobs.delete("deleted")
+        jobs.start("early", TASKS)
+        jobs.nothing_left("deleted", timeout=60)  # the garbage collector's work: pods have their grace
+        assert json.loads(jobs.kubectl("get", "pod", runner, "-o", "json"))["status"]["phase"] == "Succeeded"
+    for body in jobs.ends("ends", "early", timeout=60).values():
+        succeeded(jobs, body)
+    jobs.nothing_left()

@@ -1,0 +1,119 @@
+"""Pods that can't start: which image, Secret, ConfigMap, quota or node is missing, and what happens when it comes."""
+
+import time
+
+from dask_training import api
+
+NOWHERE = {"example.org/disk": "none-has-it"}
+
+
+def failed(jobs, body, reason) -> str:
+    status = body["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", reason), jobs.described(body)
+    warnings = {event["reason"] for event in jobs.events(body["metadata"]["name"]) if event["type"] == "Warning"}
+    assert reason in warnings
+    return status["message"]
+
+
+def seconds(body) -> float:
+    return body["status"]["timings"]["total"]
+
+
+def says(jobs, name, *texts, timeout=30) -> dict:
+    """The job, as soon as its message has all texts, while it still waits."""
+    body = jobs.until(name, lambda body: all(text in body["status"].get("message", "") for text in texts), timeout)
+    assert body["status"]["phase"] in ("Pending", "Starting"), jobs.described(body)
+    return body
+
+
+def test_an_image_that_cant_be_used_is_named(jobs, operator):
+    images = {
+        "no-such-tag": "registry.example.invalid/team/runtime:1.0",
+        "no-such-name": "Registry/Of:Nothing:",
+        "never-pulled": "dask-training-runtime:not-loaded",
+        "without-python": operator.image("store"),
+        "without-dask": operator.image("operator"),
+    }
+    policy = dict.fromkeys(("never-pulled", "without-python", "without-dask"), "Never")
+    for name, image in images.items():
+        more = {"imagePullPolicy": policy[name]} if name in policy else {}
+        jobs.start(name, "pass", image=image, **more)
+    says(jobs, "no-such-tag", images["no-such-tag"], timeout=20)
+    ended = jobs.ends(*images, timeout=120)
+    for name in ("no-such-tag", "no-such-name", "never-pulled"):
+        assert images[name] in failed(jobs, ended[name], "ImagePullFailed")
+    assert seconds(ended["no-such-name"]) < 20, "what can never be pulled is not waited for"
+    for name in ("without-python", "without-dask"):
+        message = failed(jobs, ended[name], "ConfigError")
+        assert images[name] in message
+        assert "dask-training[runtime]" in message
+    jobs.nothing_left()
+
+
+def test_a_missing_secret_or_config_map_is_named_and_waited_for_a_little(jobs):
+    def variable(kind):
+        return [{"name": "TOKEN", "valueFrom": {kind: {"name": "not-there", "key": "token"}}}]
+
+    jobs.start("variable", "pass", env=variable("secretKeyRef"))
+    volumes = [{"name": "tokens", "secret": {"secretName": "gone-secret"}}]
+    mounts = {"volumeMounts": [{"name": "tokens", "mountPath": "/tokens"}]}
+    jobs.start("volume", "pass", volumes=volumes, runner={"volumeMounts": mounts["volumeMounts"]})
+    jobs.start("code", "import helpers\n", code={"configMap": {"name": "gone-code"}})
+    jobs.start("late", "import os; assert os.environ['TOKEN'] == 'now'", env=variable("configMapKeyRef"))
+
+    says(jobs, "variable", "not-there", "Secret")
+    says(jobs, "late", "not-there", "ConfigMap")
+    data = {"token": "now"}
+    jobs.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "not-there"}, "data": data})
+    assert jobs.end("late", 40)["status"]["phase"] == "Succeeded"
+    ended = jobs.ends("variable", "volume", "code", timeout=120)
+    assert "not-there" in failed(jobs, ended["variable"], "ConfigError")
+    assert "gone-secret" in failed(jobs, ended["volume"], "ConfigError")
+    assert "gone-code" in failed(jobs, ended["code"], "ConfigError")
+    jobs.nothing_left()
+
+
+def test_a_quota_is_waited_for_with_kubernetes_own_words(jobs):
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": {"pods": "1"}}}
+    jobs.apply(quota)
+    time.sleep(1)  # the quota controller counts first
+    jobs.start("patient", "pass", workers={"replicas": 2})
+    body = says(jobs, "patient", "exceeded quota", "few", "pods=1")
+    assert body["status"]["reason"] == "QuotaExceeded"
+    jobs.apply(quota | {"spec": {"hard": {"pods": "10"}}})
+    body = jobs.end("patient", 60)
+    assert body["status"]["phase"] == "Succeeded", jobs.described(body)
+    assert body["status"]["attempt"] == 1
+    warnings = [event for event in jobs.events("patient") if event["type"] == "Warning"]
+    assert [event["reason"] for event in warnings] == ["QuotaExceeded"], "said once"
+    jobs.apply(quota | {"spec": {"hard": {"pods": "0"}}})
+    jobs.start("hasty", "pass", startupDeadlineSeconds=5)
+    assert "exceeded quota" in failed(jobs, jobs.end("hasty", 30), "QuotaExceeded")
+    jobs.nothing_left()
+
+
+def test_a_job_that_fits_on_no_node_says_so(jobs, operator):
+    jobs.start("nowhere", "pass", nodeSelector=NOWHERE, startupDeadlineSeconds=6)
+    huge = {"requests": {"cpu": "900", "memory": "128Mi"}}
+    jobs.start("huge", "pass", runner={"resources": huge})
+    jobs.start("waits", "pass", workers={"minReplicas": 1, "resources": huge})
+    body = says(jobs, "nowhere", "0/1 nodes are available", "didn't match", timeout=6)
+    assert body["status"]["reason"] == "Unschedulable"
+    assert "0/1 nodes are available" in failed(jobs, jobs.end("nowhere", 20), "Unschedulable")
+    for name in ("huge", "waits"):
+        body = says(jobs, name, "Insufficient cpu")
+        assert body["status"]["reason"] == "Unschedulable"
+    jobs.delete("huge", "waits")
+    jobs.nothing_left()
+
+
+def test_more_workers_than_have_room_are_no_hindrance(jobs):
+    anti = {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {
+            "topologyKey": "kubernetes.io/hostname",
+            "labelSelector": {"matchLabels": {api.Label.ROLE: "worker", api.Label.JOB: "crowded"}},
+        }
+    ]}  # fmt: skip
+    body = jobs.run("crowded", "pass", workers={"replicas": 3}, affinity={"podAntiAffinity": anti})
+    assert body["status"]["phase"] == "Succeeded", jobs.described(body)
+    jobs.nothing_left()
