@@ -58,6 +58,7 @@ class Cache:
         self._clock = clock
         self._jobs: dict[Key, Entry] = {}
         self._families: dict[str, Family] = {}
+        self._uids: dict[Key, set[str]] = {}
         self._graves: dict[str, float] = {}
 
     def __len__(self) -> int:
@@ -86,6 +87,10 @@ class Cache:
         if family is None:
             return [], []
         return _sorted(family.pods), _sorted(family.services)
+
+    def uids(self, key: Key) -> set[str]:
+        """Give the uids of the jobs that something with this job's name belongs to."""
+        return set(self._uids.get(key, ()))
 
     def put(self, resource: Resource, body: Mapping[str, Any]) -> Key | None:
         """Take in an object; give the key of the job that it changes, None where it says nothing new."""
@@ -182,13 +187,18 @@ class Cache:
         uid, job = labels.get(Label.JOB_UID), labels.get(Label.JOB)
         if not uid or not job or resource not in (PODS, SERVICES):
             return None
+        self._uids.setdefault((namespace, job), set()).add(uid)
         return self._families.setdefault(uid, Family()).of(resource), name, (namespace, job)
 
     def _prune(self, metadata: Mapping[str, Any]) -> None:
-        uid = (metadata.get("labels") or {}).get(Label.JOB_UID, "")
+        labels = metadata.get("labels") or {}
+        uid, key = labels.get(Label.JOB_UID, ""), (str(metadata["namespace"]), labels.get(Label.JOB, ""))
         family = self._families.get(uid)
         if family is not None and not family.pods and not family.services:
             del self._families[uid]
+            self._uids[key].discard(uid)
+            if not self._uids[key]:
+                del self._uids[key]
 
     def _bury(self, uid: str) -> None:
         now = self._clock()

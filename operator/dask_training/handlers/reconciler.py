@@ -14,6 +14,7 @@ from dask_training.api import Label, Phase
 from dask_training.errors import DaskTrainingError
 from dask_training.handlers.cache import Cache
 from dask_training.handlers.executor import Executor, Outcome
+from dask_training.handlers.leftovers import Leftovers
 from dask_training.handlers.metrics import Metrics
 from dask_training.handlers.store_accounts import StoreUnavailableError
 from dask_training.handlers.workqueue import Key, WorkQueue
@@ -80,6 +81,7 @@ class Reconciler:
         self._telemetry = telemetry
         self._store = store
         self._now = now
+        self._leftovers = Leftovers(client, cache, now)
 
     async def work(self) -> None:
         """Take keys for ever. Raises NotLeaderError when another replica leads."""
@@ -118,11 +120,14 @@ class Reconciler:
             if not self._leader.is_leader:
                 raise NotLeaderError
             job = self._cache.job(key)
+            await self._leftovers.sweep(key, job)
+            job = self._cache.job(key)
             if job is None:
                 self._forget(key)
                 return
             if job["metadata"].get("deletionTimestamp"):
-                return  # the garbage collector takes what it owns
+                await self._leftovers.take_away(key, job["metadata"]["uid"])
+                return
             plan = self._plan(key, job, confirmed=confirmed, events=events)
             if plan.confirm and not confirmed:
                 await self._confirm(job)
