@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from dask_training.errors import DaskTrainingError
 from dask_training.kube import KubeClient
 from dask_training.kube.client import JSONObject
 from dask_training.kube.errors import AlreadyExistsError, ApiError, ConflictError, NotFoundError
@@ -24,7 +25,7 @@ RENEW_DEADLINE = 10.0
 RETRY_PERIOD = 2.0
 
 
-class LeaseLostError(Exception):
+class LeaseLostError(DaskTrainingError):
     """The lease could not be renewed in time, or another replica holds it."""
 
 

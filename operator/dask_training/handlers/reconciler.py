@@ -47,7 +47,7 @@ class Planner(Protocol):
 
 
 class NotLeaderError(Exception):
-    """Another replica works now."""
+    """This replica does not surely hold the lease, and so may not write."""
 
 
 class Reconciler:
@@ -84,7 +84,7 @@ class Reconciler:
         self._leftovers = Leftovers(client, cache, now)
 
     async def work(self) -> None:
-        """Take keys for ever. Raises NotLeaderError when another replica leads."""
+        """Take keys for ever."""
         loop = asyncio.get_running_loop()
         while True:
             key = await self._queue.take()
@@ -99,8 +99,8 @@ class Reconciler:
     async def _one(self, key: Key) -> None:
         try:
             await self.reconcile(key)
-        except NotLeaderError:
-            raise
+        except NotLeaderError:  # the lease is late, or lost, which ends this process: who holds it knows
+            self._queue.back_off(key, 1.0)
         except (ApiError, DaskTrainingError) as error:
             self._again(key, str(error), getattr(error, "retry_after", 0.0))
         except Exception as error:  # one job's bad luck must not end the operator

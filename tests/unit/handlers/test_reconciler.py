@@ -132,6 +132,22 @@ def test_who_does_not_lead_writes_nothing(run, desk):
     run(scene())
 
 
+def test_a_lease_that_is_late_delays_the_work_and_does_not_end_it(run, until, desk):
+    async def scene():
+        async with desk() as kube:
+            kube.leader.is_leader = False
+            tasks = [asyncio.create_task(part) for part in (kube.reconciler.work(), kube.queue.run_deadlines())]
+            kube.queue.add(KEY)
+            await until(lambda: kube.queue._held)
+            assert kube.api.log == []
+            kube.leader.is_leader = True
+            await until(lambda: len(kube.cache.children("uid-of-forest")[0]) == 2)
+            for task in tasks:
+                task.cancel()
+
+    run(scene())
+
+
 def test_a_job_that_is_going_or_gone_is_left_to_the_garbage_collector(run, desk, job):
     async def scene():
         async with desk() as kube:
