@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from dask_training.api import Env
 from dask_training.errors import StartupDeadlineError
+from dask_training.runner import dask_environment
 
 _PROBE_SECONDS = 0.025
 
 
 def scheduler_address(address_file: Path | None, *, timeout: float) -> str:
-    """The scheduler's address, once something listens there.
+    """The scheduler's address, once it listens there.
 
     Looked for every 25 ms: distributed's own retries back off to seconds. Raises `StartupDeadlineError` after `timeout`
     seconds.
@@ -47,10 +49,25 @@ def _read(address_file: Path) -> str:
 
 
 def listens(address: str) -> bool:
-    """Whether something takes connections there; asked once, for at most 0.1 s."""
+    """Whether a scheduler of this job takes connections there; asked once, for at most 1.1 s.
+
+    Not whether just anything does: before kube-proxy knows a Service, a packet for it may leave the node, and a proxy
+    on its way may accept the connection. A `tls` address is asked for a certificate that this job's authority signed.
+    """
     place = urlsplit(address)
     try:
-        socket.create_connection((place.hostname or "", place.port or 0), timeout=0.1).close()
-    except OSError:
+        with socket.create_connection((place.hostname or "", place.port or 0), timeout=0.1) as plain:
+            if place.scheme == "tls":
+                plain.settimeout(1.0)
+                _tls().wrap_socket(plain).close()
+    except OSError:  # ssl.SSLError is one
         return False
     return True
+
+
+def _tls() -> ssl.SSLContext:
+    """As distributed makes it from the same variables: both sides show a certificate, and names do not matter."""
+    context = ssl.create_default_context(cafile=os.environ[dask_environment.CA_FILE])
+    context.check_hostname = False
+    context.load_cert_chain(os.environ[dask_environment.CLIENT_CERTIFICATE])
+    return context

@@ -9,6 +9,9 @@ from dask_training.certificates import Certificates
 
 # What distributed's nanny sets for its worker; our workers have none.
 _MALLOC_TRIM_THRESHOLD = "65536"
+_TLS = "DASK_DISTRIBUTED__COMM__TLS__"
+CA_FILE = f"{_TLS}CA_FILE"
+CLIENT_CERTIFICATE = f"{_TLS}CLIENT__CERT"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -39,14 +42,13 @@ def tls_variables(role: str, folder: Path) -> dict[str, str]:
     A process uses its own certificate whatever it does: a task on a worker may open a client.
     """
     leaf = str(folder / f"{role}.pem")
-    tls = "DASK_DISTRIBUTED__COMM__TLS__"
     variables = {
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true",
         "DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME": "tls",
-        f"{tls}CA_FILE": str(folder / "ca.pem"),
+        CA_FILE: str(folder / "ca.pem"),
     }
     for section in ("SCHEDULER", "WORKER", "CLIENT"):
-        variables |= {f"{tls}{section}__CERT": leaf, f"{tls}{section}__KEY": leaf}
+        variables |= {f"{_TLS}{section}__CERT": leaf, f"{_TLS}{section}__KEY": leaf}
     return variables
 
 

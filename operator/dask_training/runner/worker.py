@@ -92,7 +92,8 @@ async def serve(
     async with worker:
         on_ready(worker)
         await worker.finished()
-    return worker.was_dismissed
+    # A scheduler that has retired it may hang up before it has answered: that is no loss.
+    return worker.was_dismissed or bool(leaving)
 
 
 def main() -> None:

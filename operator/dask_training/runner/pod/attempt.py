@@ -199,7 +199,7 @@ class PodAttempt:
     def _finish(self, outcome: Outcome) -> int:
         ended = time.monotonic()
         hurried = outcome.reason is Reason.INTERRUPTED
-        if not hurried and outcome.reason is not Reason.SCHEDULER_FAILED:
+        if not hurried:
             self.code_ended()
             assert self._reports is not None  # noqa: S101 - code_ended makes it
             self._reports.join()
