@@ -64,6 +64,7 @@ PUBLIC = {
         "AttemptRecord",
         "Blocker",
         "Change",
+        "ProgressRecord",
         "Status",
         "blockers",
         "change",

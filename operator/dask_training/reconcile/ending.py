@@ -13,7 +13,7 @@ from dask_training.reconcile.outcome import Outcome
 from dask_training.reconcile.release import is_released, releases, stuck_from
 from dask_training.reconcile.view import View
 from dask_training.reconcile.writing import asked_again, written
-from dask_training.status import AttemptRecord, Status, timestamp
+from dask_training.status import AttemptRecord, ProgressRecord, Status, timestamp
 from dask_training.termination import Termination
 
 DEFAULT_TTL_SECONDS = 86400  # the CRD's
@@ -224,6 +224,9 @@ def _recorded(view: View, status: Status, outcome: Outcome, *, ignored: bool = F
 
 def _with_said(status: Status, said: Termination) -> Status:
     changed = status.replace(metrics=dict(said.metrics)) if said.metrics else status
+    if said.succeeded and said.tasks:  # what was asked for last may be older than the last tasks
+        summary = f"{said.tasks}/{said.tasks}"
+        changed = changed.replace(progress=ProgressRecord(done=said.tasks, total=said.tasks, summary=summary))
     return changed if said.artifacts is None else changed.replace(artifacts=said.artifacts)
 
 

@@ -16,7 +16,7 @@ _RUNNER_SAYS = set(Reason) - {
     *(Reason.VALIDATION_FAILED, Reason.NAME_COLLISION, Reason.IDLE_TIMEOUT, Reason.QUOTA_EXCEEDED),
     *(Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED),
 }
-_NO_PACKAGE = re.compile(r"No module named '?\"?dask_training")
+_NO_PACKAGE = re.compile(r"No module named ['\"]?(dask_training|distributed|dask|joblib|sklearn)\b")
 _NO_START = {"StartError", "ContainerCannotRun"}
 _KILLED = 137
 
@@ -148,8 +148,8 @@ def _taken(pod: Pod) -> str:
 def _cannot_start(pod: Pod, ended: Ended) -> Outcome | None:
     """That the image does not hold what the pod is to run."""
     advice = f"Image {pod.image!r} lacks what a job's pods run: install dask-training[runtime] in it."
-    if _NO_PACKAGE.search(ended.message):
-        return Outcome(Reason.CONFIG_ERROR, f"No module named dask_training.\n{advice}")
+    if missing := _NO_PACKAGE.search(ended.message):
+        return Outcome(Reason.CONFIG_ERROR, f"No module named {missing[1]}.\n{advice}")
     if ended.reason in _NO_START:
         return Outcome(Reason.CONFIG_ERROR, f"the {pod.role} can't be started: {ended.last_words}\n{advice}")
     return None

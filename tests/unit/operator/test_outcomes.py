@@ -44,6 +44,14 @@ RUNNER_ENDS = {
     "told to stop": (143, said("Interrupted", code=143), "Error", [], "RunnerDisrupted", ["SIGTERM"]),
     "killed from outside": (137, "", "Error", [], "RunnerKilled", ["SIGKILL"]),
     "no dask_training": (1, NO_PACKAGE, "Error", [], "ConfigError", ["dask-training[runtime]", "own:1"]),
+    "dask_training without its extra": (
+        1,
+        "Traceback\nModuleNotFoundError: No module named 'distributed'",
+        "Error",
+        [],
+        "ConfigError",
+        ["No module named distributed", "dask-training[runtime]"],
+    ),
     "no python": (
         128,
         'exec: "python": executable file not found in $PATH',

@@ -86,6 +86,7 @@ def test_a_finished_job_says_what_a_reader_wants_to_know(cluster):
     status = job.status
     assert (status["phase"], status["reason"]) == ("Succeeded", "Completed")
     assert status["metrics"] == {"accuracy": 0.9}
+    assert status["progress"] == {"done": 3, "total": 3, "summary": "3/3"}
     assert status["artifacts"]["files"] == 4
     assert status["image"] == "dask-training-runtime:latest"
     assert status["workers"]["summary"] == "0/2"
