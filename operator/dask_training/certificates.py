@@ -13,6 +13,18 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 # A clock that is a little behind must not refuse a certificate that was just made.
 _NOT_BEFORE = datetime.timedelta(hours=24)
+# Python 3.13 checks as strictly as RFC 5280 is written: a CA whose path length is limited has to say that it may sign.
+_CA_USAGE = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ def make_certificates(name: str, roles: Sequence[str], *, lifetime_seconds: floa
     ca = (
         _builder(subject, subject, ca_key.public_key(), until)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_CA_USAGE, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
