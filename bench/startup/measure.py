@@ -11,6 +11,7 @@ from bench.startup import peer
 from bench.startup.cluster import NAMESPACE, OPERATOR, BenchError, Cluster, Operator, settle, until
 from bench.startup.contenders import CONTENDERS, OURS, Contender
 from bench.startup.record import Recorder, Seen
+from bench.startup.report import told_lines
 from bench.startup.stages import ended, missing, stages, whole
 from bench.startup.writes import SYSTEM, Writes, difference, service_account
 
@@ -90,10 +91,12 @@ def _check(seen: list[Seen], contender: Contender, job: str, *, over: bool) -> N
     told = {stage for each in seen if each["source"] == "status" for stage in each["stages"]}
     if over and not lacking and "failed" not in told:
         return
-    log = [each["line"] for each in seen if each["source"] == "log"][-15:]
-    status = [each["status"] for each in seen if each["source"] == "status"][-1:]
+    runners = {each["pod"] for each in seen if each["source"] == "pod" and each["role"] == "runner"}
+    log = [each["line"] for each in seen if each["source"] == "log" and each["pod"] in runners][-100:]
     why = "failed" if "failed" in told else f"did not reach: {', '.join(sorted(lacking)) or 'its end'}"
-    raise BenchError(f"job {job} {why}\nits status: {status}\nthe runner's log:\n  " + "\n  ".join(log))
+    events = [each for each in seen if each["source"] != "log"][-40:]
+    lines = "\n  ".join(["what was seen last:", *told_lines(events), "the runner's log:", *log])
+    raise BenchError(f"job {job} {why}; {lines}")
 
 
 def _operator_log(cluster: Cluster, operator: Operator, since: float, job: str) -> list[str]:

@@ -140,7 +140,13 @@ class Recorder:
         about = event["involvedObject"]
         if change == "DELETED" or not about.get("name", "").startswith(self._job):
             return
-        self._note(at, "event", about=f"{about['kind']}/{about['name']}", reason=event.get("reason"))
+        self._note(
+            at,
+            "event",
+            about=f"{about['kind']}/{about['name']}",
+            reason=event.get("reason"),
+            message=str(event.get("message", ""))[:200],
+        )
 
     def _on_job(self, at: float, change: str, body: Any) -> None:
         if body["metadata"]["name"] == self._job:

@@ -24,7 +24,9 @@ def machine(cluster: Cluster, operator: Operator) -> dict[str, Any]:
         "from importlib.metadata import version as v; import platform;"
         "print(platform.python_version(), *(v(n) for n in ('distributed', 'scikit-learn', 'dask-training')))"
     )
-    inside = run("docker", "run", "--rm", "--entrypoint", "python", operator.runtime_image, "-c", code).split()
+    inside = run(
+        "docker", "run", "--rm", "--network", "none", "--entrypoint", "python", operator.runtime_image, "-c", code
+    ).split()
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
@@ -171,11 +173,16 @@ def _row(*cells: str) -> str:
 
 def timeline(round_: Round) -> Iterable[str]:
     """All that was seen of one job, in order: for finding out what takes the time."""
-    names = {each: pod["pod"] for pod in round_["seen"] if pod["source"] == "pod" for each in pod["ids"]}
-    for each in round_["seen"]:
-        yield f"{each['at']:8.3f}  {_told(each, names)}"
+    yield from told_lines(round_["seen"])
     for line in round_["operatorLog"]:
         yield f"operator  {line}"
+
+
+def told_lines(seen: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """A line of text for each thing seen."""
+    names = {each: pod["pod"] for pod in seen if pod["source"] == "pod" for each in pod["ids"]}
+    for each in seen:
+        yield f"{each['at']:8.3f}  {_told(each, names)}"
 
 
 def _told(each: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -184,9 +191,11 @@ def _told(each: Mapping[str, Any], names: Mapping[str, str]) -> str:
             state = [each["change"], str(each["phase"]), *each["conditions"], *each["containers"]]
             return f"pod {each['pod']}: {' '.join(state)}{' deleting' if each['deleting'] else ''}"
         case "event":
-            return f"event {each['about']}: {each['reason']}"
+            return f"event {each['about']}: {each['reason']} {each['message']}"
         case "status":
-            return f"status: {' '.join(each['stages']) or each['change']}"
+            status = each["status"]
+            said = [str(status[name]) for name in ("phase", "jobStatus", "reason", "message") if status.get(name)]
+            return f"status: {' '.join(each['stages']) or each['change']} ({', '.join(said)})"
         case "containerd":
             return f"containerd: {each['what']} {names.get(each['container'], each['container'][:12])}"
         case "log":
