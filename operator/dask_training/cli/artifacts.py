@@ -16,7 +16,6 @@ import msgspec
 from dask_training.api import ExitCode, Phase
 from dask_training.cli.artifact_places import ROOT, NoSuchRunError, Where, open_place, where_options
 from dask_training.cli.completion import RUN
-from dask_training.cli.failures import REFUSED, UNREACHABLE
 from dask_training.cli.tables import table
 from dask_training.cli.watch.summary import place_of
 from dask_training.cli.watch.text import displayable, plain, plural, size
@@ -31,7 +30,7 @@ for on the cluster: JOB for its last attempt, JOB/ATTEMPT for another one. With 
 it is looked for there alone."""
 _CODES = (
     f"Exit codes: 0 done, 2 there is no such run or file, {ExitCode.ARTIFACT_STORE} the store or its files failed, "
-    f"{UNREACHABLE} the cluster can't be reached, {REFUSED} you may not do that there."
+    f"{ExitCode.UNREACHABLE} the cluster can't be reached, {ExitCode.FORBIDDEN} you may not do that there."
 )
 
 

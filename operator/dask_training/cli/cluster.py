@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dask_training.api import Phase
+from dask_training.api import ExitCode, Phase
 from dask_training.cli.completion import cluster_job_names
-from dask_training.cli.failures import REFUSED, UNREACHABLE
 
 if TYPE_CHECKING:
     from dask_training.client import TrainingClient
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 CODES = (
-    f"Exit codes: 0 done, 2 wrong usage or there is no such job, 65 a job is not right, {UNREACHABLE} the cluster "
-    f"can't be reached, {REFUSED} you may not do that."
+    f"Exit codes: 0 done, 2 wrong usage or there is no such job, 65 a job is not right, {ExitCode.UNREACHABLE} the "
+    f"cluster can't be reached, {ExitCode.FORBIDDEN} you may not do that."
 )
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 

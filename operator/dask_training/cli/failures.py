@@ -22,9 +22,6 @@ from dask_training.errors import (
 
 # As a shell reports a command that died of a closed pipe.
 BROKEN_PIPE = 128 + signal.SIGPIPE
-# As sysexits.h has them: a passing failure, and a lack of rights.
-UNREACHABLE = 75
-REFUSED = 77
 ISSUES = "the project's issue tracker"
 
 
@@ -42,9 +39,9 @@ def explain(error: DaskTrainingError) -> tuple[str, int]:
         (NoKubeconfigError, ExitCode.USAGE),
         (NotFoundError, ExitCode.USAGE),
         (AlreadyExistsError, ExitCode.USAGE),
-        (ForbiddenError, REFUSED),
+        (ForbiddenError, ExitCode.FORBIDDEN),
         (TimeoutError, ExitCode.DEADLINE),
-        (KubernetesError, UNREACHABLE),
+        (KubernetesError, ExitCode.UNREACHABLE),
     )
     code = next((code for kind, code in codes if isinstance(error, kind)), ExitCode.INTERNAL_ERROR)
     return f"Error: {error}", code

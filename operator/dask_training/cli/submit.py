@@ -14,7 +14,6 @@ import click
 from dask_training.api import ExitCode
 from dask_training.cli.cluster import Commands, client_of, cluster_options, where
 from dask_training.cli.completion import SUBMITTED
-from dask_training.cli.failures import REFUSED, UNREACHABLE
 from dask_training.cli.jobfiles import show_problems
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _EPILOG = f"""\
 \b
 Exit codes: 0 done; with --follow or --wait the job's own; or
-    2  wrong usage, or the job exists   {UNREACHABLE}  the cluster can't be reached
-   65  the job is not right             {REFUSED}  you may not do that
+    2  wrong usage, or the job exists   {ExitCode.UNREACHABLE}  the cluster can't be reached
+   65  the job is not right             {ExitCode.FORBIDDEN}  you may not do that
   124  a deadline has passed           130  Ctrl-C: the job runs on
 """
 _OPTIONS = (

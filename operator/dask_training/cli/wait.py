@@ -8,7 +8,6 @@ import click
 
 from dask_training.api import ExitCode, Phase
 from dask_training.cli.cluster import DURATION, client_of, cluster_options, job_argument
-from dask_training.cli.failures import REFUSED, UNREACHABLE
 from dask_training.cli.watch.text import plain
 
 _PHASES = {
@@ -19,8 +18,8 @@ _PHASES = {
 _EPILOG = f"""\
 \b
 Exit codes: 0 it is so, or
-    2  there is no such job (any more)   {UNREACHABLE}  the cluster can't be reached
-  124  it is not so after --timeout      {REFUSED}  you may not do that
+    2  there is no such job (any more)   {ExitCode.UNREACHABLE}  the cluster can't be reached
+  124  it is not so after --timeout      {ExitCode.FORBIDDEN}  you may not do that
   the job's own, if it failed
 """
 

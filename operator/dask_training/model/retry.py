@@ -49,8 +49,9 @@ Decision: TypeAlias = Retry | Fail
 def decide(spec: Spec, failures: Sequence[Failure], *, counted: int = 0, ignored: int = 0) -> Decision:
     """What follows on the failures of a job's attempts so far, oldest first, at least one.
 
-    `counted` and `ignored` are what earlier decisions made of failures before these. The first rule of `failurePolicy` that matches a failure decides on it, Count if none does. The delay is 10 s after
-    the first failure and doubles with each one, up to 600 s.
+    `counted` and `ignored` are what earlier decisions made of failures before these. The first rule of `failurePolicy`
+    that matches a failure decides on it, Count if none does. The delay is 10 s after the first failure and doubles with
+    each one, up to 600 s.
     """
     if not failures:
         raise ValueError("decide() needs at least one failure")
