@@ -6,7 +6,7 @@ import datetime
 from dataclasses import dataclass
 from typing import Final
 
-from dask_training.api import Condition, Progress, Reason
+from dask_training.api import Condition, Progress, Reason, Role
 from dask_training.observed import Pod
 from dask_training.reconcile.outcome import (
     Outcome,
@@ -122,9 +122,11 @@ def _scheduler(view: View, times: list[datetime.datetime]) -> Outcome | None:
 
 def _blocked(view: View, times: list[datetime.datetime]) -> Outcome | None:
     """Some things are known not to get better by waiting for the startup deadline."""
-    if view.was_ready:
+    if view.was_ready and view.has_begun:
         return None
     for blocker in view.blockers:
+        if view.was_ready and blocker.role is Role.WORKER:
+            continue  # there are enough without it
         if blocker.fails_at is not None:
             times.append(blocker.fails_at)
             if view.is_past(blocker.fails_at):
@@ -133,7 +135,7 @@ def _blocked(view: View, times: list[datetime.datetime]) -> Outcome | None:
 
 
 def _startup(view: View, times: list[datetime.datetime]) -> Outcome | None:
-    if view.has_begun or view.was_ready:
+    if view.has_begun:
         return None  # the runner keeps this deadline from then on: it knows when the code starts
     seconds = view.spec.startup_deadline_seconds
     deadline = view.after(view.status.attempt_start_time, seconds)

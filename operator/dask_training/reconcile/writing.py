@@ -29,7 +29,7 @@ def written(
 ) -> Plan:
     """A plan that brings the job to `status`, as far as that differs from what is written and does not have to wait."""
     old, times = view.status, list(look_at)
-    status = status.replace(observed_generation=view.job.metadata.generation)
+    status = status.observed_at(view.job.metadata.generation, old)
     weight = change(old, status)
     due = view.after(old.last_update_time, UPDATE_SECONDS)
     if weight is Change.MINOR and old.updated is not None and not view.is_past(due):

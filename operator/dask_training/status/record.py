@@ -173,6 +173,14 @@ class Status(_Part, frozen=True, omit_defaults=True):
         workers = msgspec.structs.replace(workers, summary=f"{workers.ready}/{workers.desired}")
         return msgspec.structs.replace(self, workers=workers)
 
+    def observed_at(self, generation: int, old: Status) -> Status:
+        """About a generation of the spec, and so are the conditions that are not as in `old`."""
+        conditions = tuple(
+            each if each in old.conditions else msgspec.structs.replace(each, observed_generation=generation)
+            for each in self.conditions
+        )
+        return msgspec.structs.replace(self, observed_generation=generation, conditions=conditions)
+
     def replace(self, **changes: Any) -> Status:
         """With other values of fields."""
         return msgspec.structs.replace(self, **changes)

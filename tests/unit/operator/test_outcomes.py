@@ -146,6 +146,13 @@ WAITING = {
         ["failed: 401 Unauthorized", "imagePullSecrets"],
         60,
     ),
+    "no such registry": (
+        "ErrImagePull",
+        "dial tcp: lookup registry.exmaple.org: no such host",
+        "ImagePullFailed",
+        ["no such host"],
+        60,
+    ),
     "registry down": ("ErrImagePull", "dial tcp: i/o timeout", "ImagePullFailed", ["i/o timeout"], 300),
     "never pulled": ("ErrImageNeverPull", "not present", "ImagePullFailed", ["imagePullPolicy is Never"], 60),
     "no Secret": (
@@ -209,6 +216,26 @@ def test_a_volume_that_can_not_be_mounted_is_told_of_from_its_events(cluster):
     assert "ConfigMap 'my-code'" in job.status["message"]
     torn_down(job.pass_time(60))
     assert (job.status["phase"], job.status["reason"]) == ("Failed", "ConfigError")
+
+
+@pytest.mark.parametrize("seconds", [60, 600])
+def test_a_runner_that_can_not_start_is_no_less_in_the_way_when_the_workers_have(cluster, seconds):
+    job = cluster(startupDeadlineSeconds=300).reconcile().start("scheduler", "worker").pass_time(3).reconcile()
+    assert job.condition("ClusterReady")["status"] == "True"
+    if seconds == 60:
+        job.waiting(job.pod("runner"), "CreateContainerConfigError", 'secret "s" not found')
+    torn_down(job.pass_time(seconds))
+    expected = "ConfigError" if seconds == 60 else "StartupDeadlineExceeded"
+    assert (job.status["phase"], job.status["reason"]) == ("Failed", expected)
+
+
+def test_a_worker_too_many_that_can_not_start_fails_nothing(cluster):
+    job = cluster().reconcile()
+    job.waiting(job.pod("worker", 1), "CreateContainerConfigError", 'secret "s" not found')
+    job.set_state(job.pod("worker", 0), "Running", {"running": {"startedAt": job.stamp()}})
+    job.start("scheduler").pass_time(3).reconcile()
+    assert job.condition("ClusterReady")["status"] == "True"
+    assert job.pass_time(120).reconcile().status["phase"] == "Starting"
 
 
 def test_a_pod_that_no_node_takes_waits_for_the_startup_deadline(cluster):

@@ -99,6 +99,7 @@ def test_a_finished_job_says_what_a_reader_wants_to_know(cluster):
         "ResourcesReleased": "True",
         "Complete": "True",
     }
+    assert {each["observedGeneration"] for each in status["conditions"]} == {status["observedGeneration"]} == {1}
     assert reasons(job) == ["AttemptStarted", "RunnerStarted", "ClusterReady", "Completed", "ResourcesReleased"]
 
 
