@@ -20,7 +20,8 @@ _PULL: Final = {
 _CONFIG: Final = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 # A registry's words for: this image will not be there in a minute, either.
 _PERMANENT: Final = re.compile(
-    r"no such host|not found|manifest unknown|does not exist|unauthorized|denied|forbidden|invalid reference|not present with pull",
+    r"no such host|not found|manifest unknown|does not exist|unauthorized|denied|forbidden|invalid reference"
+    r"|not present with pull",
     re.IGNORECASE,
 )
 _MISSING: Final = re.compile(

@@ -91,14 +91,26 @@ def test_a_lost_scheduler_or_runner_ends_the_attempt_and_the_next_begins_anew(jo
     jobs.nothing_left()
 
 
+# Crashes the script's process: the grandchild of the container's first.
+CRASH = """
+import os, pathlib, signal
+parents = {}
+for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+    fields = stat.read_text().rpartition(")")[2].split()
+    parents[int(stat.parent.name)] = int(fields[1])
+(script,) = [process for process, parent in parents.items() if parents.get(parent) == 1]
+os.kill(script, signal.SIGSEGV)
+"""
+
+
 def test_processes_that_end_by_themselves_are_told_from_pods_that_were_taken_away(jobs, wait_script):
     for name in ("scheduler", "runner"):
         jobs.start(name, wait_script)
     for name in ("scheduler", "runner"):
         jobs.waiting(name)
     jobs.kubectl("exec", jobs.pod("scheduler", "scheduler"), "--", "bash", "-c", "kill -TERM 1")
-    # The script's process: the supervisor lives on, and keeps what there is.
-    jobs.kubectl("exec", jobs.pod("runner", "runner"), "--", "bash", "-c", CRASH)
+    # The supervisor, init's child, lives on and keeps what there is.
+    jobs.kubectl("exec", jobs.pod("runner", "runner"), "--", "python", "-c", CRASH)
     ended = jobs.ends("scheduler", "runner", timeout=60)
     assert ended["scheduler"]["status"]["reason"] == "SchedulerFailed", jobs.described(ended["scheduler"])
     assert ended["runner"]["status"]["reason"] == "RunnerKilled", jobs.described(ended["runner"])
@@ -106,15 +118,6 @@ def test_processes_that_end_by_themselves_are_told_from_pods_that_were_taken_awa
     assert ended["runner"]["status"]["attempts"][0]["exitCode"] == 139
     assert ended["runner"]["status"]["artifacts"]["files"] > 3
     jobs.nothing_left()
-
-
-# Any process but the supervisor (1) and this shell; the script's has the most threads' work, so: all of them.
-CRASH = """
-for folder in /proc/[0-9]*; do
-  number=${folder#/proc/}
-  [ "$number" = 1 ] || [ "$number" = $$ ] || kill -SEGV "$number" 2>/dev/null
-done; true
-"""
 
 
 def test_jobs_do_not_notice_that_the_operator_dies(jobs, operator):
