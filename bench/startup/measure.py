@@ -39,6 +39,7 @@ def measure(
         if set(names) - {OURS}:
             stack.enter_context(peer.installed(cluster, operator.runtime_image, say))
             writers.append(service_account("peer", peer.HOME, peer.RELEASE))
+        stack.enter_context(cluster.strays_refused())
         stack.enter_context(cluster.namespace(NAMESPACE))
         stack.enter_context(writes.counted(writers, NAMESPACE))
         found: dict[str, list[dict[str, Any]]] = {"rounds": [], "traces": []}
@@ -95,6 +96,8 @@ def _check(seen: list[Seen], contender: Contender, job: str, *, over: bool) -> N
     log = [each["line"] for each in seen if each["source"] == "log" and each["pod"] in runners][-100:]
     why = "failed" if "failed" in told else f"did not reach: {', '.join(sorted(lacking)) or 'its end'}"
     events = [each for each in seen if each["source"] != "log"][-40:]
+    began = seen[0]["at"] if seen else 0.0
+    events = [each | {"at": each["at"] - began} for each in events]
     lines = "\n  ".join(["what was seen last:", *told_lines(events), "the runner's log:", *log])
     raise BenchError(f"job {job} {why}; {lines}")
 

@@ -1,0 +1,48 @@
+"""The startup benchmark measures on the real cluster and leaves nothing behind; its figures are no test's business."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TRACES = ("startup-bench", "dask-kubernetes", "kubernetes.dask.org")
+
+
+@pytest.mark.timeout(480)
+def test_the_quick_startup_benchmark_measures_both_and_leaves_nothing(cluster, tmp_path):
+    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+    command = [sys.executable, "-m", "bench.startup", "--quick", "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-8000:]
+
+    [file] = tmp_path.glob("startup-*.json")
+    rounds = {each["contender"]: each for each in json.loads(file.read_text())["rounds"]}
+    assert set(rounds) == {"ours", "tuned"}
+    ours, tuned = rounds["ours"], rounds["tuned"]
+    for found in (ours["stages"], tuned["stages"]):
+        times = [found[stage] for stage in ("applied", "created", "script", "workers", "task", "fitted", "exit")]
+        assert times == sorted(times)
+        assert found["fitted"] < found["verdict"]
+        assert found["fitted"] < found["gone"]
+    assert ours["stages"]["fitted"] < ours["stages"]["artifacts"] <= ours["stages"]["verdict"]
+    # The API server's count, against what cannot be done with less: a Service, a Secret, a NetworkPolicy and four pods.
+    assert ours["writes"]["ours-create"] >= 7
+    assert sum(count for name, count in ours["writes"].items() if name.startswith("peer-")) == 0
+    assert tuned["writes"]["peer-create"] >= 6
+    assert "| last pod of the cluster gone |" in done.stdout
+
+    assert left_behind(cluster) == []
+
+
+def left_behind(cluster) -> list[str]:
+    """What is on the cluster and was the benchmark's or the peer's."""
+    kinds = "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings,flowschemas"
+    names = cluster.kubectl("get", kinds, "-o", "name").split()
+    assert len(names) > 20
+    return [name for name in names if any(trace in name for trace in TRACES)]
