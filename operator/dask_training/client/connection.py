@@ -94,7 +94,7 @@ class Connection:
         return answer if isinstance(answer, dict) else {}
 
     def text(self, path: str, *, query: Mapping[str, object] | None = None) -> str:
-        """A GET's answer as text."""
+        """The answer to a GET as text."""
         with self._open("GET", path, query, None, "", READ_SECONDS) as response:
             try:
                 return bytes(response.read()).decode("utf-8", "replace")
@@ -103,7 +103,7 @@ class Connection:
 
     @contextmanager
     def stream(self, path: str, *, query: Mapping[str, object] | None = None, read_seconds: float) -> Iterator[Any]:
-        """A GET's answer as it comes, a urllib3 response; *read_seconds* without a byte end it with an error."""
+        """The answer to a GET as it comes, a urllib3 response; *read_seconds* without a byte end it with an error."""
         with self._open("GET", path, query, None, "", read_seconds) as response:
             yield response
 

@@ -148,7 +148,7 @@ WAITING = {
     ),
     "no such registry": (
         "ErrImagePull",
-        "dial tcp: lookup registry.exmaple.org: no such host",
+        "dial tcp: lookup registry.invalid: no such host",
         "ImagePullFailed",
         ["no such host"],
         60,
