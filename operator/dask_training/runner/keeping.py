@@ -62,15 +62,15 @@ class Keeper:
         self._fallback = fallback
         self._lost = lost
         self._listen = listener
-        self._store_failed = False
+        self._failure = ""  # of the store, known before there is anything to store
 
     def check(self) -> Outcome | None:
         """The outcome of the attempt if its store can't be written to; None if it can."""
         try:
             self._place.store.check_writable()
         except ArtifactError as error:
-            self._store_failed = True
-            return Outcome(Reason.ARTIFACT_STORE_FAILED, str(error), ExitCode.ARTIFACT_STORE)
+            self._failure = str(error)
+            return Outcome(Reason.ARTIFACT_STORE_FAILED, self._failure, ExitCode.ARTIFACT_STORE)
         return None
 
     def keep(
@@ -152,12 +152,14 @@ class Keeper:
             "exitCode": outcome.exit_code,
             "metrics": dict(metrics),
         }
-        failure = ""
-        if not self._store_failed:
+        failure = self._failure
+        if not failure:
             try:
                 return self._put(self._place, info, stop), ""
             except ArtifactError as error:
                 failure = str(error)
+        elif outcome.reason is Reason.ARTIFACT_STORE_FAILED:
+            failure = ""  # its message says it
         if self._fallback is None or stop.is_set():
             return None, f"{failure}\n{self._lost}".strip()
         try:

@@ -36,11 +36,13 @@ class TaskStream(TaskStreamPlugin):
 class SchedulerOptions:
     """Where a scheduler listens (port 0: any free one), and whether it has a dashboard.
 
-    `quiet_seconds`: for so long it leaves the processors to those who start beside it.
+    `http_host`: where its pages and status are, if not on `host`; "" is every address. `quiet_seconds`: for so long it
+    leaves the processors to those who start beside it.
     """
 
     host: str
     port: int = 0
+    http_host: str | None = None
     http_port: int = 0
     dashboard: bool
     quiet_seconds: float = 0.0
@@ -76,7 +78,8 @@ async def serve(
 ) -> None:
     """Runs a scheduler to its end; `prepare` gets it before it listens, `on_ready` as soon as it does."""
     dask.config.set({"distributed.scheduler.http.routes": list(_ROUTES)})
-    http_address = f"{_bracketed(options.host)}:{options.http_port}"
+    http_host = options.host if options.http_host is None else options.http_host
+    http_address = f"{_bracketed(http_host)}:{options.http_port}"
     scheduler = Scheduler(host=options.host, port=options.port, dashboard_address=http_address, dashboard=False)
     if prepare is not None:
         prepare(scheduler)

@@ -28,6 +28,7 @@ def main(paths: PodPaths) -> int:
     options = scheduler.SchedulerOptions(
         host=os.environ[Env.POD_IP],
         port=_port("SCHEDULER", Port.SCHEDULER),
+        http_host="",  # every address: `kubectl port-forward` comes by the loopback's
         http_port=_port("HTTP", Port.SCHEDULER_HTTP),
         dashboard=os.environ.get(Env.DASHBOARD, "true") == "true",
         quiet_seconds=_QUIET_SECONDS,
