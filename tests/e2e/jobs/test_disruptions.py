@@ -1,7 +1,6 @@
 """Pods that are deleted, evicted or killed while a job runs, the operator's own among them."""
 
 import itertools
-import json
 import time
 
 import pytest
@@ -151,7 +150,7 @@ def test_what_happens_while_there_is_no_operator_is_made_good(jobs, operator, wa
         jobs.delete("deleted")
         jobs.start("early", TASKS)
         jobs.nothing_left("deleted", timeout=60)  # the garbage collector's work: pods have their grace
-        assert json.loads(jobs.kubectl("get", "pod", runner, "-o", "json"))["status"]["phase"] == "Succeeded"
+        jobs.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{runner}", "--timeout=40s")
     for body in jobs.ends("ends", "early", timeout=60).values():
         succeeded(jobs, body)
     jobs.nothing_left()

@@ -73,7 +73,7 @@ def test_a_job_trains_on_its_workers_keeps_its_model_and_leaves_nothing(jobs, ma
         (1, "Completed", 0)
     ]
     assert status["metrics"] == {"accuracy": pytest.approx(0.96, abs=0.03), "folds": 6}
-    assert status["progress"] == {"done": 6, "total": 6, "summary": "6/6"}
+    assert status["progress"] == {"done": 16, "total": 16, "summary": "16/16"}, "six folds, ten trees"
     timings = status["timings"]
     assert timings["total"] == pytest.approx(seconds_between(status["startTime"], status["completionTime"]), abs=1.1)
     parts = [timings.get(part, 0) for part in ("pending", "starting", "running", "finalizing")]

@@ -2,8 +2,6 @@
 
 import time
 
-from dask_training import api
-
 NOWHERE = {"example.org/disk": "none-has-it"}
 
 
@@ -109,13 +107,16 @@ def test_a_job_that_fits_on_no_node_says_so(jobs, operator):
     jobs.nothing_left()
 
 
-def test_more_workers_than_have_room_are_no_hindrance(jobs):
-    anti = {"requiredDuringSchedulingIgnoredDuringExecution": [
-        {
-            "topologyKey": "kubernetes.io/hostname",
-            "labelSelector": {"matchLabels": {str(api.Label.ROLE): "worker", str(api.Label.JOB): "crowded"}},
-        }
-    ]}  # fmt: skip
-    body = jobs.run("crowded", "pass", workers={"replicas": 3}, affinity={"podAntiAffinity": anti})
+def test_more_workers_than_have_room_are_no_hindrance(jobs, wait_script):
+    (node,) = jobs.api.items("/api/v1/nodes")
+    cpu = node["status"]["allocatable"]["cpu"]
+    most = {"requests": {"cpu": f"{int(600 * float(cpu))}m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+    jobs.start("crowded", wait_script, workers={"replicas": 2, "threads": 1, "resources": most})
+    runner = jobs.waiting("crowded")
+    body = jobs.until("crowded", lambda body: "Insufficient cpu" in body["status"]["message"])
+    assert (body["status"]["phase"], body["status"]["reason"]) == ("Running", "Running")
+    assert body["status"]["workers"]["summary"] == "1/2"
+    jobs.release(runner)
+    body = jobs.end("crowded")
     assert body["status"]["phase"] == "Succeeded", jobs.described(body)
     jobs.nothing_left()

@@ -56,7 +56,7 @@ def indices(jobs, name) -> list[int]:
 
 
 def test_scaling_up_and_down_while_tasks_run_loses_no_result_and_repeats_no_task(jobs):
-    start_counted(jobs, "scaled", tasks=90, seconds=0.25, replicas=2, minReplicas=1)
+    start_counted(jobs, "scaled", tasks=140, seconds=0.2, replicas=2, minReplicas=1)
     jobs.waiting("scaled")
     jobs.kubectl("scale", "dtj/scaled", "--replicas=4")
     body = jobs.until("scaled", lambda body: body["status"]["workers"]["summary"] == "4/4", timeout=20)
@@ -70,7 +70,7 @@ def test_scaling_up_and_down_while_tasks_run_loses_no_result_and_repeats_no_task
     jobs.until("scaled", lambda body: body["status"]["workers"]["summary"] == "1/1", timeout=20)
     body = jobs.end("scaled", 60)
     assert body["status"]["phase"] == "Succeeded", jobs.described(body)
-    assert body["status"]["metrics"] == {"results": 90, "executions": 90}
+    assert body["status"]["metrics"] == {"results": 140, "executions": 140}
     assert body["status"]["workers"].get("lost", 0) == 0, "those were sent away"
     assert body["status"]["workers"].get("restarts", 0) == 0
     jobs.nothing_left()
