@@ -10,6 +10,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from bench.startup.cluster import ROOT, BenchError, Cluster
 from bench.startup.contenders import CONTENDERS, OURS, TUNED
@@ -30,40 +31,52 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round of ours and the tuned DaskJob: that it works")
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results", help="folder for the JSON")
     parser.add_argument("--trace", action="store_true", help="one more job of each, all that is seen of it printed")
+    parser.add_argument("--again", type=Path, help="measure nothing: tables from the JSON of an earlier run")
     parser.add_argument("--docs", action="store_true", help=f"write {PAGE.relative_to(ROOT)} as well")
     parser.add_argument("--note", default="", help="a sentence for the page, such as what ran beside it")
     chosen = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it leaves nothing behind
-    names = chosen.only or ([OURS, TUNED] if chosen.quick else list(CONTENDERS))
-    rounds = 1 if chosen.quick else chosen.rounds
     try:
-        cluster = Cluster(chosen.cluster)
-        operator = cluster.operator()
-        where = machine(cluster, operator)
-        found = measure(
-            cluster,
-            operator,
-            names,
-            rounds=rounds,
-            warm_up=not chosen.quick,
-            trace=chosen.trace,
-            say=lambda line: print(line, flush=True),
-        )
+        found = json.loads(chosen.again.read_text()) if chosen.again else _measure(chosen)
     except (BenchError, DaskTrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    target = chosen.output / f"startup-{where['time'].replace(':', '')}.json"
-    target.write_text(json.dumps({"machine": where} | found, indent=1) + "\n")
-    for each in found["traces"]:
+    for each in found["traces"] if chosen.trace else ():
         print(f"\nTrace of {each['contender']}", *timeline(each), sep="\n")
-    if OURS in names:
-        page = markdown(found["rounds"], where, "python -m bench.startup --docs", chosen.note)
+    if any(each["contender"] == OURS for each in found["rounds"]):
+        command = " ".join(["python -m bench.startup", *_options(found)])
+        page = markdown(found["rounds"], found["machine"], command, chosen.note, traces=found["traces"])
         print(f"\n{page}")
         if chosen.docs:
             PAGE.write_text(page)
-    print(target)
     return 0
+
+
+def _measure(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Measures, and writes the JSON."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it leaves nothing behind
+    cluster = Cluster(chosen.cluster)
+    operator = cluster.operator()
+    found: dict[str, Any] = {"machine": machine(cluster, operator)}
+    found |= measure(
+        cluster,
+        operator,
+        chosen.only or ([OURS, TUNED] if chosen.quick else list(CONTENDERS)),
+        rounds=1 if chosen.quick else chosen.rounds,
+        warm_up=not chosen.quick,
+        trace=chosen.trace,
+        say=lambda line: print(line, flush=True),
+    )
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    target = chosen.output / f"startup-{found['machine']['time'].replace(':', '')}.json"
+    target.write_text(json.dumps(found, indent=1) + "\n")
+    print(target)
+    return found
+
+
+def _options(found: dict[str, Any]) -> list[str]:
+    """What it takes to make the page so again."""
+    rounds = sum(each["contender"] == OURS for each in found["rounds"])
+    return [f"--rounds {rounds}", *(["--trace"] if found["traces"] else []), "--docs"]
 
 
 if __name__ == "__main__":

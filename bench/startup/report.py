@@ -41,7 +41,9 @@ def machine(cluster: Cluster, operator: Operator) -> dict[str, Any]:
     }
 
 
-def markdown(rounds: Sequence[Round], where: Mapping[str, Any], command: str, note: str) -> str:
+def markdown(
+    rounds: Sequence[Round], where: Mapping[str, Any], command: str, note: str, *, traces: Sequence[Round] = ()
+) -> str:
     """The page that docs/benchmarks keeps."""
     names = [name for name in CONTENDERS if any(each["contender"] == name for each in rounds)]
     number = sum(each["contender"] == OURS for each in rounds)
@@ -60,7 +62,8 @@ def markdown(rounds: Sequence[Round], where: Mapping[str, Any], command: str, no
         *_stage_table(rounds, names),
         "",
         "The pods' stages are what watches on the host saw; the script's are its own stamps (a container has the",
-        "host's clock); the exit is containerd's. A DaskJob's runner pod stays, Completed, and is not waited for.",
+        "host's clock); the exit is containerd's. A DaskJob's runner pod stays, Completed, and is not waited for. Ours",
+        "has TLS and a NetworkPolicy, and stores logs and reports; a DaskJob has no TLS and stores nothing.",
         "",
         "## Figures to reach",
         "",
@@ -78,6 +81,7 @@ def markdown(rounds: Sequence[Round], where: Mapping[str, Any], command: str, no
         "",
         *_step_table(rounds, names),
         "",
+        *_trace(traces),
         "## Writes to the API server",
         "",
         "Requests per job, medians, counted by the API server itself: a FlowSchema for each writer and verb in the",
@@ -117,7 +121,7 @@ def _stage_row(title: str, times: Mapping[str, list[float]]) -> str:
 STEPS = (
     ("apply -> all pods exist", "", "created"),
     ("-> all containers started (containerd)", "created", "started"),
-    ("-> both workers registered", "started", "workers"),
+    ("-> both workers registered, all imported", "started", "workers"),
     ("-> first task on a worker", "workers", "task"),
     ("-> end of fit", "task", "fitted"),
     ("-> the runner has exited", "fitted", "exit"),
@@ -135,6 +139,14 @@ def _step_table(rounds: Sequence[Round], names: list[str]) -> Iterable[str]:
     for title, start, end in STEPS:
         steps = [[each[end] - (each[start] if start else 0) for each in _of(rounds, name)] for name in names]
         yield _row(title, *(f"{median(each):.2f}" for each in steps))
+
+
+def _trace(traces: Sequence[Round]) -> Iterable[str]:
+    for trace in (each for each in traces if each["contender"] == OURS):
+        yield from ("One job of ours in one more round, with the logs of all its pods:", "")
+        yield from (_row("s", "what"), _row("---:", "---"))
+        yield from (_row(f"{at:.2f}", what) for at, what in milestones(trace))
+        yield ""
 
 
 def _write_table(rounds: Sequence[Round], names: list[str]) -> Iterable[str]:
@@ -165,6 +177,23 @@ def _write_table(rounds: Sequence[Round], names: list[str]) -> Iterable[str]:
         ("kubelet", "the kubelet"),
     ):
         yield _row(title, *(cell(name, who, events=False) for name in names))
+
+
+def milestones(trace: Round) -> list[tuple[float, str]]:
+    """What happened when in one job of ours, from the logs of all its pods and containerd: (seconds, what)."""
+    seen = trace["seen"]
+    roles = {each["pod"]: each["role"] for each in seen if each["source"] == "pod"}
+    by_id = {name: roles[each["pod"]] for each in seen if each["source"] == "pod" for name in each["ids"]}
+    said = {"Scheduler at:": "the scheduler listens", "Registered to:": "a worker is registered"}
+    found = [(trace["stages"][stage], title) for stage, title in STAGES.items() if stage in trace["stages"]]
+    for each in seen:
+        if each["source"] == "containerd" and each["container"] in by_id:
+            found.append((each["at"], f"containerd: {each['what']} of the {by_id[each['container']]}'s container"))
+        elif each["source"] == "log":
+            found += [(each["at"], title) for words, title in said.items() if words in each["line"]]
+        elif each["source"] == "pod" and each["change"] == "DELETED":
+            found.append((each["at"], f"the {each['role']}'s pod is gone"))
+    return sorted(found)
 
 
 def _row(*cells: str) -> str:

@@ -11,7 +11,7 @@ sys.path.append(str(Path(__file__).parents[2]))  # bench is no package of the di
 
 from bench.startup.contenders import CONTENDERS, DOCUMENTED, OURS, SCRIPT, TUNED
 from bench.startup.record import STAGE, _seconds
-from bench.startup.report import markdown, timeline
+from bench.startup.report import markdown, milestones, timeline
 from bench.startup.stages import STAGES, ended, figures, missing, operator_writes, p95, stages, whole
 from bench.startup.writes import COUNT, SYSTEM, _schema, difference
 
@@ -174,12 +174,24 @@ def test_p95_lies_between_those_that_were_measured():
     assert p95([3.0, 1.0, 2.0]) == pytest.approx(2.9)
 
 
+WHERE = {
+    "time": "2026-11-21T07:00:00+00:00",
+    "cores": 2,
+    "processor": "a",
+    "system": "b",
+    "kubernetes": "v1",
+    "python": "3",
+    "packages": {"distributed": "1"},
+}
+
+
 def rounds():
     counts = {"ours-create": 7, "ours-patch": 4, "ours-deletecollection": 1, "ours-delete": 1, "ours-events": 9}
     ours = {"contender": OURS, "writes": counts | {"kubelet-patch": 20}, "stages": stages(seen(), CONTENDERS[OURS])}
+    entries = [each | {"at": each["at"] - 1000} for each in seen()]
     slow = {stage: 3 * at for stage, at in stages(seen(told=("verdict",)), CONTENDERS[TUNED]).items()}
     tuned = {"contender": TUNED, "writes": {"peer-create": 9, "peer-patch": 30}, "stages": slow}
-    return [ours | {"seen": seen(), "operatorLog": ["noted"]}, tuned]
+    return [ours | {"seen": entries, "operatorLog": ["noted"]}, tuned]
 
 
 def test_figures_are_of_our_job_and_its_operator():
@@ -189,23 +201,27 @@ def test_figures_are_of_our_job_and_its_operator():
 
 
 def test_the_page_has_all_stages_and_says_what_is_reached():
-    where = {
-        "time": "2026-11-21T07:00:00+00:00",
-        "cores": 2,
-        "processor": "a",
-        "system": "b",
-        "kubernetes": "v1",
-        "python": "3",
-        "packages": {"distributed": "1"},
-    }
-    page = markdown(rounds(), where, "the command", "")
+    page = markdown(rounds(), WHERE, "the command", "")
     assert all(title in page for title in STAGES.values())
     assert "| the whole job against the tuned DaskJob | <= 0.5x | 0.33x | yes |" in page
     assert "| **the operator** | 13 | 39 |" in page
     assert "| end of fit | 3.00 / 3.00 | 9.00 / 9.00 | 0.33x |" in page
     late = rounds()
     late[0]["stages"]["task"] = 3.01
-    assert "| apply -> first scikit-learn task on a worker | <= 3 s | 3.01 s | no |" in markdown(late, where, "", "")
+    assert "| apply -> first scikit-learn task on a worker | <= 3 s | 3.01 s | no |" in markdown(late, WHERE, "", "")
+
+
+def test_the_page_shows_a_trace_of_our_job():
+    trace = rounds()[0]
+    told = milestones(trace)
+    assert told == sorted(told)
+    assert (pytest.approx(2.2), "first scikit-learn task on a worker") in told
+    assert told[-2:] == [
+        (pytest.approx(5.3), "last pod of the cluster gone"),
+        (pytest.approx(5.3), "the worker's pod is gone"),
+    ]
+    page = markdown(rounds(), WHERE, "", "", traces=[trace])
+    assert "of the runner's container |" in page
 
 
 def test_a_timeline_names_what_was_seen():
