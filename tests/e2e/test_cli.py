@@ -140,18 +140,19 @@ def test_a_script_that_fails_gives_its_exit_code_and_says_why(run):
 
 def test_logs_are_followed_live_by_several_at_once(run, waiting, environment, namespace, folder):
     one = [PROGRAM, "logs", "wait", "-f", "-n", namespace]
-    follower = subprocess.Popen(one, env=environment, stdout=subprocess.PIPE, text=True)
-    everything = subprocess.Popen([*one, "--all"], env=environment, stdout=subprocess.PIPE, text=True)
-    first = follower.stdout.readline()
-    assert first == "line 0\n", first + "".join(follower.stdout.readline() for _ in range(25))
-    code, out, _ = run("logs", "wait", "--tail", "2")
-    assert (code, len(out.splitlines())) == (0, 2)
-    waiting()
-    out, _ = follower.communicate(timeout=90)
-    numbers = [int(line.split()[1]) for line in out.splitlines() if line.startswith("line ")]
-    assert numbers == list(range(1, len(numbers) + 1))
-    assert out.endswith("done\n")
-    out, _ = everything.communicate(timeout=30)
+    with (
+        subprocess.Popen(one, env=environment, stdout=subprocess.PIPE, text=True) as follower,
+        subprocess.Popen([*one, "--all"], env=environment, stdout=subprocess.PIPE, text=True) as everything,
+    ):
+        assert follower.stdout.readline() == "line 0\n"
+        code, out, _ = run("logs", "wait", "--tail", "2")
+        assert (code, len(out.splitlines())) == (0, 2)
+        waiting()
+        out = follower.stdout.read()  # not communicate(): that passes over what readline() has read ahead
+        numbers = [int(line.split()[1]) for line in out.splitlines() if line.startswith("line ")]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert "done" in out.splitlines()
+        out = everything.stdout.read()
     assert (follower.returncode, everything.returncode) == (0, 0)
     assert {line.split(" | ")[0].strip() for line in out.splitlines()} >= {"runner", "scheduler", "worker-0"}
     assert "runner    | done" in out.splitlines()
