@@ -47,6 +47,8 @@ def markdown(
     """The page that docs/benchmarks keeps."""
     names = [name for name in CONTENDERS if any(each["contender"] == name for each in rounds)]
     number = sum(each["contender"] == OURS for each in rounds)
+    before = [each["busyBefore"] for each in rounds]
+    busy = f"the cores {median(before):.0%} busy before a job (median; at most {max(before):.0%})"
     times = "one round" if number == 1 else f"{number} rounds"
     packages = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
     lines = [
@@ -55,7 +57,7 @@ def markdown(
         "One job on one kind cluster: the same script (a forest of 50 trees on 2,000 x 20, two workers of one",
         "thread) as our DaskTrainingJob and as dask-kubernetes' DaskJob, the latter with the readiness probe",
         "of its documentation (first after 5 s, then every 10 s) and with a quick one (0 s, 1 s). The same image for",
-        f"all pods, jobs by turns, the machine at rest before each; {times} of each.",
+        f"all pods, jobs by turns, {times} of each; {busy}.",
         "",
         "Seconds after the request to create the job was sent, median / p95:",
         "",

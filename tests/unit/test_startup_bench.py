@@ -187,10 +187,15 @@ WHERE = {
 
 def rounds():
     counts = {"ours-create": 7, "ours-patch": 4, "ours-deletecollection": 1, "ours-delete": 1, "ours-events": 9}
-    ours = {"contender": OURS, "writes": counts | {"kubelet-patch": 20}, "stages": stages(seen(), CONTENDERS[OURS])}
+    ours = {
+        "contender": OURS,
+        "busyBefore": 0.25,
+        "writes": counts | {"kubelet-patch": 20},
+        "stages": stages(seen(), CONTENDERS[OURS]),
+    }
     entries = [each | {"at": each["at"] - 1000} for each in seen()]
     slow = {stage: 3 * at for stage, at in stages(seen(told=("verdict",)), CONTENDERS[TUNED]).items()}
-    tuned = {"contender": TUNED, "writes": {"peer-create": 9, "peer-patch": 30}, "stages": slow}
+    tuned = {"contender": TUNED, "busyBefore": 0.05, "writes": {"peer-create": 9, "peer-patch": 30}, "stages": slow}
     return [ours | {"seen": entries, "operatorLog": ["noted"]}, tuned]
 
 
@@ -205,6 +210,7 @@ def test_the_page_has_all_stages_and_says_what_is_reached():
     assert all(title in page for title in STAGES.values())
     assert "| the whole job against the tuned DaskJob | <= 0.5x | 0.33x | yes |" in page
     assert "| **the operator** | 13 | 39 |" in page
+    assert "the cores 15% busy before a job (median; at most 25%)" in page
     assert "| end of fit | 3.00 / 3.00 | 9.00 / 9.00 | 0.33x |" in page
     late = rounds()
     late[0]["stages"]["task"] = 3.01
