@@ -156,6 +156,7 @@ class StoreAccounts:
         self._region = region
         self._clock: Callable[[], float] = clock or (lambda: asyncio.get_running_loop().time())
         self._fresh: dict[str, float] = {}
+        self._written: dict[str, JSONObject] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def ensure(self, namespace: str) -> None:
@@ -175,8 +176,10 @@ class StoreAccounts:
         try:
             await self._client.create(SECRETS, namespace, secret)
         except AlreadyExistsError:
-            # It can't be read, and may be of an earlier address or root key; a patch that changes nothing is free.
-            await self._client.patch(SECRETS, namespace, STORE_SECRET, {"stringData": secret["stringData"]})
+            # It can't be read, and what another process wrote may be of an earlier address or root key.
+            if self._written.get(namespace) != secret:
+                await self._client.patch(SECRETS, namespace, STORE_SECRET, {"stringData": secret["stringData"]})
+        self._written[namespace] = secret
 
 
 def store_secret(namespace: str, account: Account, endpoint: str, region: str) -> JSONObject:

@@ -105,6 +105,7 @@ def test_many_jobs_at_once_ask_once_and_again_after_a_minute(run, store):
             kube.now[0] = 61
             await kube.accounts.ensure("team")
             assert kube.gateway.log[2:] == ["/create-user", "/update-user", "/artifacts-team/create"]
+            assert not [entry for entry in kube.api.log if entry[:2] == ("patch", "secrets")], "it says that already"
 
     run(scene())
 
