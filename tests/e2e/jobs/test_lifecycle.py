@@ -75,9 +75,10 @@ def test_a_job_trains_on_its_workers_keeps_its_model_and_leaves_nothing(jobs, ma
     assert status["metrics"] == {"accuracy": pytest.approx(0.96, abs=0.03), "folds": 6}
     assert status["progress"] == {"done": 16, "total": 16, "summary": "16/16"}, "six folds, ten trees"
     timings = status["timings"]
-    assert timings["total"] == pytest.approx(seconds_between(status["startTime"], status["completionTime"]), abs=1.1)
     parts = [timings.get(part, 0) for part in ("pending", "starting", "running", "finalizing")]
-    assert sum(parts) == pytest.approx(timings["total"], abs=1.1)
+    assert sum(parts) == pytest.approx(timings["total"], abs=0.1)
+    lived = seconds_between(body["metadata"]["creationTimestamp"], status["completionTime"])
+    assert timings["total"] - timings["finalizing"] == pytest.approx(lived, abs=1.5), "what follows is taking away"
     assert min(timings["starting"], timings["running"]) > 0
     # Four pods of 10m CPU and 128 MiB each.
     assert status["resourceSeconds"]["cpu"] == pytest.approx(0.04 * timings["total"], rel=0.5)
@@ -179,7 +180,8 @@ def test_a_job_deleted_at_any_moment_can_be_applied_again_at_once(jobs, make_job
     last = jobs.end("again", timeout=60)
     assert last["status"]["phase"] == "Succeeded", jobs.described(last)
     assert (last["status"]["attempt"], last["status"]["metrics"]["folds"]) == (1, 6)
-    jobs.nothing_left()
+    # A kubelet that is told to end a container while it makes it may take the whole grace of the pod.
+    jobs.nothing_left(timeout=75)
     assert {event["type"] for event in jobs.events("again")} == {"Normal"}
     jobs.delete("again")
     jobs.nothing_left()
