@@ -15,10 +15,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --qui
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 
-.PHONY: help run setup test unit lint format tools kind kind-delete images images-ml load demo lock examples docs pictures bench hooks clean
+.PHONY: help run setup test unit lint format tools kind kind-delete images images-ml load demo lock examples docs pictures bench bench-startup hooks clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 run: $(RUNTIME)  ## Train the flights example on this machine (FULL=1: on every row; JOB=file: another job)
 	@$(BIN)/dask-training run "$(JOB)" $(if $(FULL),-- --full)
@@ -82,6 +82,9 @@ pictures: $(DEV)  ## Make the README's pictures from a real run
 
 bench: $(DEV)  ## Measure the joblib backend against others
 	@$(BIN)/python -m bench.joblib_backend
+
+bench-startup: $(DEV)  ## Measure start and end of a job against dask-kubernetes', on the kind cluster with the operator
+	@$(BIN)/python -m bench.startup --trace --docs
 
 hooks: $(DEV)  ## Lint at each commit
 	@$(BIN)/pre-commit install
