@@ -151,8 +151,8 @@ class Refusal:
 
     @property
     def is_quota(self) -> bool:
-        """Whether a ResourceQuota stands in the way."""
-        return self.code == 403 and "exceeded quota" in self.message
+        """Whether a ResourceQuota stands in the way, or a new one that Kubernetes has not counted for yet."""
+        return self.code == 403 and ("exceeded quota" in self.message or "status unknown for quota" in self.message)
 
     @property
     def retry_at(self) -> datetime.datetime:

@@ -108,7 +108,12 @@ def test_the_latest_mount_error_counts():
 
 @pytest.mark.parametrize(
     ("code", "message", "quota"),
-    [(403, "exceeded quota: q", True), (403, "violates PodSecurity", False), (422, "exceeded quota", False)],
+    [
+        (403, "exceeded quota: q", True),
+        (403, "status unknown for quota: q, resources: pods", True),
+        (403, "violates PodSecurity", False),
+        (422, "exceeded quota", False),
+    ],
 )
 def test_a_quota_is_told_from_other_refusals(code, message, quota):
     assert Refusal("Pod", "p", code, "Forbidden", message, NOW).is_quota is quota
