@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import threading
+import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import msgspec
 from aiohttp import web
+from kubernetes.aio.config import kube_config
 
 from dask_training.kube import Connection
 
@@ -104,6 +107,9 @@ class FaultProxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+        with warnings.catch_warnings():  # connections that a fault has cut are closed by the collector alone
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
     @property
     def writes(self) -> list[Request]:
@@ -124,6 +130,8 @@ class FaultProxy:
     async def _stop(self) -> None:
         await self._runner.cleanup()
         await self._session.close()
+        await asyncio.sleep(0.5)  # what is closed over TLS says goodbye first
+        kube_config._cleanup_temp_files()  # the kubeconfig's certificates; otherwise left until Python ends
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         asked = self._classified(request)

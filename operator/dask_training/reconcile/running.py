@@ -78,7 +78,7 @@ def _wanted(view: View, address: str) -> Iterator[Manifest | SecretRequest]:
         yield secret_request(attempt, service.uid)
         if view.settings.network_policy:
             yield network_policy(attempt, service.uid)
-    if view.scheduler is None and not view.has_begun:
+    if view.scheduler is None and not scheduler_is_lost(view):
         yield scheduler_pod(attempt)
     if view.has_runner and view.runner is None and not view.has_begun:
         yield runner_pod(attempt, address)

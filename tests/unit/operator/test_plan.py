@@ -492,6 +492,17 @@ def test_a_quota_is_told_of_and_tried_again_ever_more_slowly(cluster):
     assert job.status["phase"] == "Running"
 
 
+def test_a_quota_that_lets_the_runner_in_first_costs_no_attempt(cluster):
+    job = cluster()
+    job.refuse = refusing(403, QUOTA, "worker", "scheduler")
+    job.reconcile().start().reconcile().pass_time(3).reconcile()
+    assert job.status["reason"] == "QuotaExceeded"
+    job.refuse = lambda _: None
+    job.pass_time(40).reconcile().pass_time(1).start().reconcile()
+    assert (job.status["phase"], job.status["attempt"]) == ("Running", 1)
+    assert job.pod("scheduler")
+
+
 def test_a_quota_that_stays_ends_the_attempt(cluster):
     job = cluster(startupDeadlineSeconds=60)
     job.refuse = refusing(403, QUOTA, "runner")
