@@ -69,14 +69,9 @@ def _taken(view: View, times: list[datetime.datetime]) -> Outcome | None:
 def scheduler_is_lost(view: View) -> bool:
     """Whether the scheduler that the attempt had is no more, or on its way out."""
     if view.scheduler is None:
-        return view.has_begun and not _was_refused(view, Role.SCHEDULER)
+        # One that was refused has never been there: a quota, say, had room for others first.
+        return view.has_begun and view.refusal("Pod", view.attempt.child(Role.SCHEDULER)) is None
     return view.scheduler.is_lost and (view.has_begun or view.scheduler.has_run)
-
-
-def _was_refused(view: View, role: Role) -> bool:
-    """Whether the pod has never been there: a quota, say, had room for others first."""
-    name = view.attempt.child(role)
-    return any((refusal.kind, refusal.name) == ("Pod", name) for refusal in view.observed.refusals)
 
 
 def _runner_runs(view: View) -> bool:

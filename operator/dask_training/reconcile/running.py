@@ -56,11 +56,10 @@ def run_attempt(view: View) -> Plan:
 
 def _missing(view: View, times: list[datetime.datetime]) -> Iterator[Manifest | SecretRequest]:
     address = _address(view)
-    refused = {(refusal.kind, refusal.name): refusal for refusal in view.observed.refusals}
     for item in _wanted(view, address):
         name = item.name if isinstance(item, SecretRequest) else item["metadata"]["name"]
         kind = item.kind if isinstance(item, SecretRequest) else item["kind"]
-        refusal = refused.get((kind, name))
+        refusal = view.refusal(kind, name)
         if refusal is not None and not view.is_past(refusal.retry_at):
             times.append(refusal.retry_at)
         else:

@@ -9,7 +9,7 @@ from functools import cached_property
 from dask_training.api import Condition, Mode, Progress, Role
 from dask_training.manifests import Attempt
 from dask_training.model import Spec, TrainingJob
-from dask_training.observed import Observed, Pod, Service, time_of
+from dask_training.observed import Observed, Pod, Refusal, Service, time_of
 from dask_training.settings import OperatorSettings
 from dask_training.status import Blocker, Status, blockers
 
@@ -67,6 +67,14 @@ class View:
     def blockers(self) -> tuple[Blocker, ...]:
         """What stands in the way of the attempt's pods."""
         return blockers(self.observed, self.status.attempt, self.settings)
+
+    def refusal(self, kind: str, name: str) -> Refusal | None:
+        """How the creation of an object was refused the last time; None if it was not."""
+        return self._refusals.get((kind, name))
+
+    @cached_property
+    def _refusals(self) -> dict[tuple[str, str], Refusal]:
+        return {(refusal.kind, refusal.name): refusal for refusal in self.observed.refusals}
 
     @property
     def desired_workers(self) -> int:
