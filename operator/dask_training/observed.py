@@ -132,6 +132,11 @@ class Service:
     deleting: bool = False
 
 
+def is_quota(code: int, message: str) -> bool:
+    """Whether a refusal is a ResourceQuota's, or a new one's that Kubernetes has not counted for yet."""
+    return code == 403 and ("exceeded quota" in message or "status unknown for quota" in message)
+
+
 @dataclass(frozen=True)
 class Refusal:
     """The API server refused to create an object and will do so again unless something changes.
@@ -151,8 +156,8 @@ class Refusal:
 
     @property
     def is_quota(self) -> bool:
-        """Whether a ResourceQuota stands in the way, or a new one that Kubernetes has not counted for yet."""
-        return self.code == 403 and ("exceeded quota" in self.message or "status unknown for quota" in self.message)
+        """Whether a ResourceQuota stands in the way."""
+        return is_quota(self.code, self.message)
 
     @property
     def retry_at(self) -> datetime.datetime:

@@ -7,7 +7,7 @@ ApiError (a DaskTrainingError)
 │   └── NameCollisionError   the name is taken by an object that belongs to something else
 ├── RefusedError         403 and other 4xx: the request itself is refused; again would be refused again
 │   ├── ForbiddenError       403: rights, or an admission plugin's no
-│   │   └── QuotaError           403: exceeded quota
+│   │   └── QuotaError           403: a ResourceQuota's no
 │   └── InvalidError         422: the object breaks a rule
 ├── GoneError            410: a continue token or resource version too old
 ├── ThrottledError       429: `retry_after` says when again
@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dask_training.errors import DaskTrainingError
+from dask_training.observed import is_quota
 
 DEFAULT_RETRY_AFTER = 1.0
 """Seconds to wait after a 429 that does not say how long."""
@@ -64,7 +65,7 @@ class ForbiddenError(RefusedError):
 
 
 class QuotaError(ForbiddenError):
-    """A ResourceQuota of the namespace is exceeded."""
+    """A ResourceQuota of the namespace is exceeded, or not counted for yet."""
 
 
 class InvalidError(RefusedError):
@@ -116,7 +117,7 @@ def _kind_of(status: int, reason: str, message: str) -> type[ApiError]:
         case 422:
             return InvalidError
         case 403:
-            return QuotaError if "exceeded quota" in message else ForbiddenError
+            return QuotaError if is_quota(status, message) else ForbiddenError
     return RefusedError if status != 401 else ApiError
 
 

@@ -44,6 +44,7 @@ def test_paths(resource, namespace, name, subresource, path):
         (409, {"reason": "Conflict"}, ConflictError),
         (410, {"reason": "Expired"}, GoneError),
         (403, {"message": 'pods "x" is forbidden: exceeded quota: small'}, QuotaError),
+        (403, {"message": 'pods "x" is forbidden: status unknown for quota: small, resources: pods'}, QuotaError),
         (403, {"message": "no rights"}, ForbiddenError),
         (422, {"reason": "Invalid"}, InvalidError),
         (400, {}, RefusedError),
