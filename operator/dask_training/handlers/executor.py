@@ -15,7 +15,7 @@ from typing import Any
 
 from dask_training.certificates import make_certificates
 from dask_training.handlers.cache import Cache
-from dask_training.handlers.logs import about
+from dask_training.handlers.logs import about, about_key
 from dask_training.handlers.refusals import Refusals
 from dask_training.handlers.workqueue import Key
 from dask_training.kube import KubeClient
@@ -93,7 +93,7 @@ class Executor:
                     self.refusals.clear(key, *_kind_and_name(action))
             case RefusedError() | NameCollisionError() if created:
                 kind, name = _kind_and_name(action)
-                LOG.warning("%s %s was refused: %s", kind, name, result.message, extra=_of(key))
+                LOG.warning("%s %s was refused: %s", kind, name, result.message, extra=about_key(key))
                 self.refusals.add(key, kind, name, result, self._now())
             case ConflictError():
                 outcome.conflicts += 1
@@ -203,7 +203,3 @@ def _transition(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         return f"{new}: status written"
     reason = f" ({after['reason']})" if after.get("reason") else ""
     return f"{old} -> {new}{reason}"
-
-
-def _of(key: Key) -> dict[str, str]:
-    return {"namespace": key[0], "job": key[1]}

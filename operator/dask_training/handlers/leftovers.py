@@ -13,6 +13,7 @@ from typing import Any
 
 from dask_training.api import Label
 from dask_training.handlers.cache import Cache
+from dask_training.handlers.logs import about_key
 from dask_training.handlers.workqueue import Key
 from dask_training.kube import KubeClient
 from dask_training.kube.client import JSONObject, owners
@@ -44,7 +45,7 @@ class Leftovers:
         """Take away all that the job with this uid has. Raises ApiError."""
         pods, services = self._of(uid)
         if pods:
-            LOG.info("the job is deleted: its pods go", extra={"namespace": key[0], "job": key[1], "uid": uid})
+            LOG.info("the job is deleted: its pods go", extra=about_key(key) | {"uid": uid})
             labels = {Label.JOB_UID.value: uid}
             await self._client.delete_collection(PODS, key[0], f"{Label.JOB_UID}={uid}", grace=GRACE_SECONDS)
             when = self._now().isoformat(timespec="seconds").replace("+00:00", "Z")

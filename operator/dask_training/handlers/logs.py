@@ -1,6 +1,6 @@
 """The operator's log: one line a record, as text or as JSON, with the job it is about.
 
-Records name a job by `extra={"namespace": ..., "name_": ...}`; see `about`. Nothing of a Secret is ever logged.
+Records name a job by `extra=about(job)`, or `extra=about_key(key)`. Nothing of a Secret is ever logged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-FIELDS = ("namespace", "job", "uid", "attempt")
+from dask_training.handlers.workqueue import Key
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -23,6 +24,11 @@ def about(job: Mapping[str, Any]) -> dict[str, Any]:
     fields = {"namespace": metadata.get("namespace"), "job": metadata.get("name"), "uid": metadata.get("uid")}
     attempt = (job.get("status") or {}).get("attempt")
     return fields | ({"attempt": attempt} if attempt is not None else {})
+
+
+def about_key(key: Key) -> dict[str, str]:
+    """Give what a record says about the job of which no more than the key is known."""
+    return {"namespace": key[0], "job": key[1]}
 
 
 class JSONFormatter(logging.Formatter):

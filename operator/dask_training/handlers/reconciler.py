@@ -15,6 +15,7 @@ from dask_training.errors import DaskTrainingError
 from dask_training.handlers.cache import Cache
 from dask_training.handlers.executor import Executor, Outcome
 from dask_training.handlers.leftovers import Leftovers
+from dask_training.handlers.logs import about_key
 from dask_training.handlers.metrics import Metrics
 from dask_training.handlers.store_accounts import StoreUnavailableError
 from dask_training.handlers.workqueue import Key, WorkQueue
@@ -104,13 +105,13 @@ class Reconciler:
         except (ApiError, DaskTrainingError) as error:
             self._again(key, str(error), getattr(error, "retry_after", 0.0))
         except Exception as error:  # one job's bad luck must not end the operator
-            LOG.exception("a look at the job failed", extra=_of(key))
+            LOG.exception("a look at the job failed", extra=about_key(key))
             self._again(key, repr(error), 1.0)
 
     def _again(self, key: Key, why: str, at_least: float) -> None:
         self._metrics.errors.inc()
         seconds = self._queue.back_off(key, at_least)
-        LOG.warning("again in %.1f s: %s", seconds, why, extra=_of(key))
+        LOG.warning("again in %.1f s: %s", seconds, why, extra=about_key(key))
 
     async def reconcile(self, key: Key) -> None:
         """Plan and carry out until there is nothing to do. Raises ApiError, NotLeaderError."""
@@ -140,7 +141,7 @@ class Reconciler:
             if not await self._carry_out(key, job, plan):
                 return
             confirmed, events = False, []
-        LOG.warning("%d plans in a row and still something to do: others first", ROUNDS, extra=_of(key))
+        LOG.warning("%d plans in a row and still something to do: others first", ROUNDS, extra=about_key(key))
         self._queue.check_after(key, 1.0)
 
     async def _carry_out(self, key: Key, job: JSONObject, plan: Plan) -> bool:
@@ -231,7 +232,3 @@ def _joined(outcome: Outcome) -> ApiError:
     return UnknownOutcomeError(
         "several requests", "; ".join(map(str, outcome.failures)), retry_after=outcome.retry_after
     )
-
-
-def _of(key: Key) -> dict[str, str]:
-    return {"namespace": key[0], "job": key[1]}

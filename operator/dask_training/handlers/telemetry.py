@@ -15,6 +15,7 @@ import msgspec
 
 from dask_training.api import Phase, Port, Role
 from dask_training.handlers.cache import Cache
+from dask_training.handlers.logs import about_key
 from dask_training.handlers.workqueue import Key
 from dask_training.kube.client import JSONObject
 from dask_training.manifests import scheduler_token
@@ -102,7 +103,7 @@ class TelemetryPoller:
             async with self._slots, session.get(url, headers=headers, allow_redirects=False) as response:
                 answer = await _read(response)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            LOG.debug("no telemetry: %s: %s", type(error).__name__, error, extra={"namespace": key[0], "job": key[1]})
+            LOG.debug("no telemetry: %s: %s", type(error).__name__, error, extra=about_key(key))
             return
         if answer.code_started:
             self._next[uid] = asyncio.get_running_loop().time() + PERIOD
