@@ -32,6 +32,7 @@ from dask_training.kube.errors import (
 )
 from dask_training.kube.resources import BY_KIND, JOBS, PODS, SECRETS
 from dask_training.reconcile import Delete, Plan, SecretRequest, WriteStatus, stages
+from dask_training.status import timestamp
 
 LOG = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ class Executor:
 
     async def _delete(self, namespace: str, job: JSONObject, action: Delete) -> None:
         resource = BY_KIND[action.kind]
-        when = self._now().isoformat(timespec="seconds").replace("+00:00", "Z")
+        when = timestamp(self._now())
         if action.labels:
             await self._client.delete_collection(resource, namespace, action.selector, grace=action.grace)
             if resource is PODS:

@@ -17,6 +17,7 @@ from dask_training.kube import KubeClient
 from dask_training.kube.client import JSONObject
 from dask_training.kube.errors import AlreadyExistsError, ApiError, ConflictError, NotFoundError
 from dask_training.kube.resources import LEASES
+from dask_training.status import timestamp
 
 LOG = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ class Leadership:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return timestamp(datetime.now(UTC), "microseconds")
 
 
 class AlwaysLeader:

@@ -19,6 +19,7 @@ from dask_training.kube import KubeClient
 from dask_training.kube.client import JSONObject, owners
 from dask_training.kube.errors import NotFoundError
 from dask_training.kube.resources import JOBS, PODS, SERVICES
+from dask_training.status import timestamp
 
 LOG = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Leftovers:
             LOG.info("the job is deleted: its pods go", extra=about_key(key) | {"uid": uid})
             labels = {Label.JOB_UID.value: uid}
             await self._client.delete_collection(PODS, key[0], f"{Label.JOB_UID}={uid}", grace=GRACE_SECONDS)
-            when = self._now().isoformat(timespec="seconds").replace("+00:00", "Z")
+            when = timestamp(self._now())
             self._cache.mark_deleted(key[0], labels, when, GRACE_SECONDS)
         for service in services:
             metadata = service["metadata"]

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from dask_training.handlers.workqueue import Key
+from dask_training.status import timestamp
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -71,7 +72,7 @@ def configure(form: str, level: str) -> None:
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return timestamp(datetime.fromtimestamp(record.created, UTC), "milliseconds")
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dask_training.kube import KubeClient
 from dask_training.kube.client import JSONObject
 from dask_training.kube.errors import ApiError, NotFoundError, RefusedError, ThrottledError, UnknownOutcomeError
 from dask_training.kube.events import event, post
+from dask_training.status import timestamp
 
 LOG = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class EventPoster:
     def post(self, job: JSONObject, kind: str, reason: str, message: str) -> None:
         """Take in an Event on `job` (its object)."""
         about_what = f"{job['metadata'].get('generation')}/{(job.get('status') or {}).get('attempt')}/{message}"
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        now = timestamp(datetime.now(UTC))
         try:
             self._waiting.put_nowait(event(job, kind=kind, reason=reason, message=message, about=about_what, now=now))
         except asyncio.QueueFull:

@@ -193,11 +193,6 @@ def _bounded(attempts: tuple[AttemptRecord, ...]) -> tuple[AttemptRecord, ...]:
     return (*older, *last)
 
 
-def timestamp(moment: datetime.datetime) -> str:
-    """A moment as Kubernetes writes it, to the second."""
-    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def exact_timestamp(moment: datetime.datetime) -> str:
-    """A moment as Kubernetes writes a MicroTime."""
-    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def timestamp(moment: datetime.datetime, timespec: str = "seconds") -> str:
+    """A moment as Kubernetes writes it, to the second; a MicroTime with *timespec* "microseconds"."""
+    return moment.astimezone(datetime.UTC).isoformat(timespec=timespec).replace("+00:00", "Z")

@@ -7,7 +7,7 @@ from typing import Final
 
 from dask_training.api import Phase, Role
 from dask_training.observed import Observed, Pod, Telemetry
-from dask_training.status.record import ProgressRecord, Status, exact_timestamp, timestamp
+from dask_training.status.record import ProgressRecord, Status, timestamp
 
 # A worker that crashed is believed to work once it has run for so long: it may be in a loop.
 STEADY_SECONDS: Final = 10
@@ -63,7 +63,7 @@ def stamped(status: Status, old: Status, observed: Observed, now: datetime.datet
         if seconds > 0:
             used["cpu"] = round(used.get("cpu", 0.0) + pod.cpu * seconds, 3)
             used["memoryGiB"] = round(used.get("memoryGiB", 0.0) + pod.memory / _GIB * seconds, 3)
-    return status.replace(timings=timings, resource_seconds=used, last_update_time=exact_timestamp(now))
+    return status.replace(timings=timings, resource_seconds=used, last_update_time=timestamp(now, "microseconds"))
 
 
 _TIMED: Final = {
