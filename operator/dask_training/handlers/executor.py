@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +81,7 @@ class Executor:
             results = await asyncio.gather(*tasks, return_exceptions=True)
             for action, result in zip(group, results, strict=True):
                 self._note(key, action, result, outcome)
-            if outcome.failures or outcome.conflicts or self._refusals_in(results):
+            if any(isinstance(result, BaseException) for result in results):
                 break
         return outcome
 
@@ -102,10 +102,6 @@ class Executor:
                 outcome.failures.append(result)
             case BaseException():
                 raise result
-
-    @staticmethod
-    def _refusals_in(results: Sequence[object]) -> bool:
-        return any(isinstance(result, BaseException) for result in results)
 
     async def _act(self, key: Key, job: JSONObject, action: object) -> None:
         match action:

@@ -30,7 +30,6 @@ LOG = logging.getLogger(__name__)
 FRESH_SECONDS = 60.0
 """For how long an account that was made sure of is taken for granted: a namespace may be made anew."""
 TIMEOUT = 10.0
-ACCESS_KEY_LIMIT = 128
 
 
 class StoreUnavailableError(DaskTrainingError):
