@@ -27,6 +27,7 @@ from dask_training.handlers.reconciler import Planner, Reconciler
 from dask_training.handlers.refusals import Refusals
 from dask_training.handlers.resync import Resync
 from dask_training.handlers.store_accounts import RootCredentials, StoreAccounts, StoreAdmin
+from dask_training.handlers.tasks import first_end
 from dask_training.handlers.telemetry import TelemetryPoller
 from dask_training.handlers.watches import Watches
 from dask_training.handlers.workqueue import WorkQueue
@@ -121,7 +122,8 @@ class Operator:
                 "events": self.poster.run(),
                 "work": self._work(),
             }
-            await _first_end([asyncio.create_task(part, name=name) for name, part in parts.items()])
+            tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+            await first_end(tasks, lambda names: EndedError(f"{names} ended"))
         finally:
             await health.stop()
 
@@ -236,17 +238,6 @@ def planner_of(settings: OperatorSettings) -> Planner:
         return plan_body(job, observed, now, settings)
 
     return planner
-
-
-async def _first_end(tasks: list[asyncio.Task[None]]) -> None:
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-        raise EndedError(f"{', '.join(task.get_name() for task in done)} ended")
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def _code_of(task: asyncio.Task[None]) -> int:

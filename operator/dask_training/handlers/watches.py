@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 import random
@@ -17,6 +16,7 @@ from dask_training.errors import DaskTrainingError
 from dask_training.handlers.cache import Cache
 from dask_training.handlers.health import WatchProgress
 from dask_training.handlers.resync import WATCHED, selector
+from dask_training.handlers.tasks import first_end
 from dask_training.handlers.workqueue import Key
 from dask_training.kube import Connection, Resource
 from dask_training.kube.resources import JOBS
@@ -110,13 +110,8 @@ class Watches:
         self.started()
         # Not kopf.run_tasks: in the end it would wait five seconds for every task of this process.
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            raise WatchesEndedError(f"kopf's {', '.join(task.get_name() for task in done)} ended")
+            await first_end(tasks, lambda names: WatchesEndedError(f"kopf's {names} ended"))
         finally:
-            for task in tasks:
-                task.cancel()
             for session in self._sessions:
                 await session.close()
 
