@@ -15,6 +15,7 @@ import time
 import uuid
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 
@@ -22,6 +23,12 @@ MARK = "PYTEST_SESSION_MARK"  # not DASK_*: a run keeps that from its processes
 GRACE_SECONDS = 5.0  # for what is about to end by itself
 # multiprocessing's and loky's own helper ends with the process that uses it.
 HELPERS = ("multiprocessing.resource_tracker", "loky.backend.resource_tracker")
+
+# The machine may be busy with other things: how long an example takes says nothing.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 ROOT = Path(__file__).parents[1]
 # What git would not list, for a tree that came without git.

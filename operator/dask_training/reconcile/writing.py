@@ -12,7 +12,7 @@ from dask_training.reconcile.view import View
 from dask_training.status import Change, Status, change, events, stamped
 from dask_training.termination import clean
 
-UPDATE_SECONDS: Final = 5  # numbers and words alone are not written more often
+UPDATE_SECONDS: Final = 10  # numbers and words alone are not written more often; telemetry is asked for as often
 _SOONEST: Final = 0.05
 _EVENT_CHARACTERS: Final = 900  # Kubernetes takes 1 kB
 
