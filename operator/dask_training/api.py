@@ -17,6 +17,10 @@ MANAGER = "dask-training-operator"
 # The artifact store that the operator brings along: the Secret of a namespace's own credentials.
 STORE_SECRET = "dask-training-store"  # noqa: S105 - a name, no password
 
+# Whoever a job serves changes this annotation as this field manager: the API server then notes the time.
+HEARTBEAT_ANNOTATION = f"{LABEL_PREFIX}heartbeat"
+HEARTBEAT_MANAGER = "dask-training-heartbeat"
+
 
 class Mode(StrEnum):
     """What a job is made of: `spec.mode`."""
@@ -57,13 +61,27 @@ class Reason(StrEnum):
     RUNNER_DISRUPTED = "RunnerDisrupted"
     WORKERS_UNAVAILABLE = "WorkersUnavailable"
     WORKER_OOM_KILLED = "WorkerOOMKilled"
+    WORKERS_FAILED = "WorkersFailed"
     SCHEDULER_FAILED = "SchedulerFailed"
     SCHEDULER_OOM_KILLED = "SchedulerOOMKilled"
     SCHEDULER_DISRUPTED = "SchedulerDisrupted"
     ARTIFACT_STORE_FAILED = "ArtifactStoreFailed"
     IDLE_TIMEOUT = "IdleTimeout"
+    OWNER_GONE = "OwnerGone"
     INTERRUPTED = "Interrupted"
     INTERNAL_ERROR = "InternalError"
+
+
+class MemberState(StrEnum):
+    """Where a worker of mode Workers is: `status.workers.members[].state`. CML's words; the last four are final."""
+
+    SCHEDULING = "scheduling"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    TIMED_OUT = "timedout"
 
 
 class Condition(StrEnum):

@@ -143,12 +143,13 @@ def test_columns_and_subresources():
     [
         (SPEC["properties"]["mode"], api.Mode),
         (STATUS["properties"]["phase"], api.Phase),
+        (STATUS["properties"]["workers"]["properties"]["members"]["items"]["properties"]["state"], api.MemberState),
         (
             SPEC["properties"]["failurePolicy"]["properties"]["rules"]["items"]["properties"]["onReasons"]["items"],
             RETRYABLE_REASONS,
         ),
     ],
-    ids=["mode", "phase", "reason"],
+    ids=["mode", "phase", "member", "reason"],
 )
 def test_words_are_those_of_the_python_package(field, values):
     assert field["enum"] == [str(value) for value in values]
@@ -156,7 +157,7 @@ def test_words_are_those_of_the_python_package(field, values):
 
 def test_a_reason_is_retryable_or_known_not_to_be():
     final = {"Completed", "ValidationFailed", "NameCollision", "DeadlineExceeded"}
-    final |= {"IdleTimeout", "Interrupted", "InternalError"}
+    final |= {"IdleTimeout", "OwnerGone", "Interrupted", "InternalError"}
     assert {str(reason) for reason in api.Reason} - final <= set(RETRYABLE_REASONS)
     assert not final & set(RETRYABLE_REASONS)
 

@@ -29,6 +29,7 @@ _EXIT_CODES = {
     "RunnerOOMKilled": 137,
     "WorkersUnavailable": ExitCode.WORKERS_LOST,
     "WorkerOOMKilled": ExitCode.WORKERS_LOST,
+    "WorkersFailed": ExitCode.WORKERS_LOST,
     "SchedulerFailed": ExitCode.WORKERS_LOST,
     "SchedulerOOMKilled": ExitCode.WORKERS_LOST,
     "SchedulerDisrupted": ExitCode.WORKERS_LOST,

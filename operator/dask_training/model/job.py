@@ -137,9 +137,15 @@ class Runner(Model, frozen=True):
 
 
 class Session(Model, frozen=True):
-    """What a Session's client asks for; its certificate signing request in PEM."""
+    """Whose session the job serves: a client's certificate signing request in PEM, and when the job ends without it.
+
+    No client for `no_client_timeout_seconds`, or no heartbeat (api.HEARTBEAT_ANNOTATION) for
+    `heartbeat_timeout_seconds`, ends the job; None: that does not.
+    """
 
     certificate_signing_request: str = ""
+    no_client_timeout_seconds: int | None = None
+    heartbeat_timeout_seconds: int | None = None
 
 
 class Scheduler(Model, frozen=True):
@@ -150,7 +156,7 @@ class Scheduler(Model, frozen=True):
 
 
 class Workers(Model, frozen=True):
-    """The Dask workers; in mode Workers what runs the code."""
+    """The Dask workers; in mode Workers what runs the code, but for the numbers in `stopped`."""
 
     replicas: int = 2
     min_replicas: int = 1
@@ -160,6 +166,7 @@ class Workers(Model, frozen=True):
     loss_grace_seconds: int = 300
     resources: Resources = Resources()
     volume_mounts: tuple[PodField, ...] = ()
+    stopped: tuple[int, ...] = ()
 
     @property
     def nthreads(self) -> int:

@@ -14,7 +14,7 @@ RETRYABLE_REASONS: Final = (
     *("PackagesFailed", "StartupDeadlineExceeded", "ImagePullFailed", "ConfigError", "QuotaExceeded", "Unschedulable"),
     *("RunnerFailed", "RunnerKilled", "RunnerOOMKilled", "RunnerDisrupted"),
     *("SchedulerFailed", "SchedulerOOMKilled", "SchedulerDisrupted"),
-    *("WorkersUnavailable", "WorkerOOMKilled", "ArtifactStoreFailed"),
+    *("WorkersUnavailable", "WorkerOOMKilled", "WorkersFailed", "ArtifactStoreFailed"),
 )
 MAX_IGNORED: Final = 10
 _FIRST_DELAY: Final = 10.0

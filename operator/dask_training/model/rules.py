@@ -50,6 +50,14 @@ def _mounts_known(part: str) -> Rule:
     return Rule("each name must be that of a volume in spec.volumes", holds, f"{part}.volumeMounts")
 
 
+def _of_session(field: str) -> Rule:
+    return Rule(
+        "is for mode Session only: mode Workers has no cluster that a client could connect to",
+        lambda spec: spec["mode"] != "Workers" or field not in spec.get("session", {}),
+        f"session.{field}",
+    )
+
+
 def _requests_within_limits(resources: Node) -> bool:
     requests, limits = resources.get("requests", {}), resources.get("limits", {})
     return all(parse_quantity(requests[key]) <= parse_quantity(limits[key]) for key in requests if key in limits)
@@ -86,7 +94,17 @@ _SPEC: Final = (
         lambda spec: spec["mode"] != "Session" or "runner" not in spec,
         "runner",
     ),
-    Rule("is for mode Session only", lambda spec: spec["mode"] == "Session" or "session" not in spec, "session"),
+    Rule(
+        "is for modes Session and Workers only",
+        lambda spec: spec["mode"] != "Batch" or "session" not in spec,
+        "session",
+    ),
+    *(_of_session("certificateSigningRequest"), _of_session("noClientTimeoutSeconds")),
+    Rule(
+        "is for mode Workers only: elsewhere lower replicas",
+        lambda spec: spec["mode"] == "Workers" or "stopped" not in spec["workers"],
+        "workers.stopped",
+    ),
     Rule(
         "must be 0 in mode Session: a lost cluster can't be replaced under its client",
         lambda spec: spec["mode"] != "Session" or spec["backoffLimit"] == 0,
@@ -227,12 +245,16 @@ def _unchanged(field: str) -> UpdateRule:
     return UpdateRule(message, lambda old, new: old.get(field) == new.get(field), field)
 
 
+def _stopped_stay(old: Node, new: Node) -> bool:
+    return set(old.get("stopped", ())) <= set(new.get("stopped", ()))
+
+
 def _final_phase(old: Node, new: Node) -> bool:
     before, after = (job.get("status", {}).get("phase") for job in (old, new))
     return before not in ("Succeeded", "Failed") or after == before
 
 
-# spec is immutable but for suspend, ttlSecondsAfterFinished and workers.{replicas,minReplicas,maxReplicas}.
+# spec is immutable but for suspend, ttlSecondsAfterFinished and workers.{replicas,minReplicas,maxReplicas,stopped}.
 UPDATE_RULES: Final[Mapping[str, tuple[UpdateRule, ...]]] = {
     "": (UpdateRule("is final: a job that has Succeeded or Failed stays so", _final_phase, "status.phase"),),
     "spec": tuple(
@@ -252,7 +274,10 @@ UPDATE_RULES: Final[Mapping[str, tuple[UpdateRule, ...]]] = {
             *("startupDeadlineSeconds", "idleTimeoutSeconds", "clusterRef"),
         )
     ),
-    "spec.workers": tuple(map(_unchanged, ("adaptive", "threads", "lossGraceSeconds", "resources", "volumeMounts"))),
+    "spec.workers": (
+        *map(_unchanged, ("adaptive", "threads", "lossGraceSeconds", "resources", "volumeMounts")),
+        UpdateRule("must keep what it holds: a stopped worker is not started again", _stopped_stay, "stopped"),
+    ),
     "status": (
         UpdateRule("must not decrease", lambda old, new: new.get("attempt", -1) >= old.get("attempt", -1), "attempt"),
     ),

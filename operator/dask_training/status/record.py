@@ -17,6 +17,7 @@ MAX_ATTEMPTS: Final = 20
 _MAX_BYTES: Final = 16_000
 _MESSAGE: Final = 1000
 _OLD_MESSAGE: Final = 200
+_MEMBER_MESSAGE: Final = 200  # for each of up to a thousand workers
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -46,8 +47,25 @@ class ConditionRecord(_Part, frozen=True):
     observed_generation: int = 0
 
 
+class MemberRecord(_Part, frozen=True, omit_defaults=True):
+    """A worker of mode Workers; `id` is its pod's name, `state` one of api.MemberState."""
+
+    index: int
+    id: str = ""
+    state: str = ""
+    created_at: str = ""
+    running_at: str = ""
+    finished_at: str = ""
+    ip: str = ""
+    exit_code: int | None = None
+    message: str = ""
+
+
 class WorkersRecord(_Part, frozen=True):
-    """How many workers there are to be, work, were restarted in place and were lost; `leaving`: lost, not yet gone."""
+    """How many workers there are to be, work, were restarted in place and were lost; `leaving`: lost, not yet gone.
+
+    `members`: each worker of mode Workers; empty, and not written, in other modes.
+    """
 
     desired: int = 0
     ready: int = 0
@@ -55,6 +73,7 @@ class WorkersRecord(_Part, frozen=True):
     lost: int = 0
     summary: str = ""
     leaving: tuple[int, ...] = ()
+    members: tuple[MemberRecord, ...] = ()
 
 
 class ProgressRecord(_Part, frozen=True, omit_defaults=True):
@@ -99,9 +118,23 @@ class Status(_Part, frozen=True, omit_defaults=True):
         return msgspec.convert(status or {}, cls)
 
     def write(self) -> dict[str, Any]:
-        """The status as the API server takes it: at most 16 kB, of older attempts the least."""
+        """The status as the API server takes it: at most 16 kB beside `members`, of older attempts the least."""
+        members = [
+            msgspec.structs.replace(each, message=clean(each.message, _MEMBER_MESSAGE)) for each in self.workers.members
+        ]
+        written = self._without_members()
+        del written["workers"]["members"]
+        if members:
+            written["workers"]["members"] = msgspec.to_builtins(members)
+        return written
+
+    def _without_members(self) -> dict[str, Any]:
         bounded = msgspec.structs.replace(
-            self, message=clean(self.message, _MESSAGE), attempts=_bounded(self.attempts), metrics=dict(self.metrics)
+            self,
+            workers=msgspec.structs.replace(self.workers, members=()),
+            message=clean(self.message, _MESSAGE),
+            attempts=_bounded(self.attempts),
+            metrics=dict(self.metrics),
         )
         while len(msgspec.json.encode(bounded)) > _MAX_BYTES and (bounded.attempts or bounded.metrics):
             if bounded.attempts[1:]:
