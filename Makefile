@@ -66,8 +66,8 @@ demo: $(DEV) kind images load  ## Train the flights example on the kind cluster,
 lock: $(DEV)  ## Make the locks again after a change of pyproject.toml (UPGRADE=1: with the newest versions)
 	@$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra runtime --extra operator --extra client --extra s3 --group dev -o locks/dev.txt
 	@$(COMPILE) -c locks/dev.txt --group build -o locks/build.txt
-	@$(COMPILE) -c locks/dev.txt pyproject.toml --extra runtime --extra s3 -o locks/runtime.txt
-	@$(COMPILE) -c locks/runtime.txt pyproject.toml --extra runtime --extra s3 --extra ml -o locks/runtime-ml.txt
+	@$(COMPILE) -c locks/dev.txt pyproject.toml --extra runtime --extra client --extra s3 -o locks/runtime.txt
+	@$(COMPILE) -c locks/runtime.txt pyproject.toml --extra runtime --extra client --extra s3 --extra ml -o locks/runtime-ml.txt
 	@for each in operator client; do $(COMPILE) -c locks/dev.txt pyproject.toml --extra $$each -o locks/$$each.txt || exit 1; done
 
 examples: $(DEV)  ## Copy each example's train.py into its job.yaml

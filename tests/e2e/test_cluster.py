@@ -227,7 +227,7 @@ print(request.headers["Authorization"][:16])
 IMPORTS = {"scikit-learn": "sklearn", "prometheus-client": "prometheus_client", "pyyaml": "yaml"}
 NEEDED = [
     *("dask", "distributed", "scikit-learn", "joblib", "pandas", "numpy", "bokeh", "lz4", "prometheus-client", "s3fs"),
-    *("matplotlib", "psutil", "cryptography", "pyyaml"),
+    *("matplotlib", "psutil", "cryptography", "pyyaml", "kubernetes"),
 ]
 
 
