@@ -176,6 +176,8 @@ class Telemetry:
     total: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     idle_seconds: float | None = None
+    clients: int | None = None
+    no_client_seconds: float | None = None
 
     @classmethod
     def of(cls, answer: Raw) -> Telemetry:
@@ -193,7 +195,9 @@ class Telemetry:
                 for key, value in (list(metrics.items())[:64] if _is_map(metrics) else [])
                 if _is_number(value)
             },
-            idle_seconds=float(idle) if _is_number(idle := answer.get("idleSeconds")) else None,
+            idle_seconds=_seconds(answer.get("idleSeconds")),
+            clients=_count(answer.get("clients")),
+            no_client_seconds=_seconds(answer.get("noClientSeconds")),
         )
 
 
@@ -360,6 +364,10 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 def _count(value: Any) -> int | None:
     return int(value) if _is_number(value) and 0 <= value < 2**53 else None
+
+
+def _seconds(value: Any) -> float | None:
+    return float(value) if _is_number(value) else None
 
 
 def time_of(text: str | None) -> datetime.datetime | None:

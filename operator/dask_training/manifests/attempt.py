@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from dask_training import api
 from dask_training.api import Label, Role
 from dask_training.model import TrainingJob
 from dask_training.settings import OperatorSettings
+
+# What these labels say is true of the job alone, and of its objects we say it ourselves.
+_NOT_COPIED: Final = (api.LABEL_PREFIX, "app.kubernetes.io/")
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,9 @@ class Attempt:
         return selector(self.job.metadata.uid, self.number) | ({} if role is None else {Label.ROLE.value: role.value})
 
     def metadata(self, name: str, role: Role, index: int | None = None, *, owner: dict[str, Any]) -> dict[str, Any]:
-        """An object's metadata: fresh, so that no two objects share a part."""
+        """An object's metadata: fresh, so that no two objects share a part; it has the labels of the job, too."""
         labels = {
+            **{key: value for key, value in self.job.metadata.labels.items() if not key.startswith(_NOT_COPIED)},
             Label.JOB.value: self.job.name,
             Label.MANAGED_BY.value: api.MANAGER,
             Label.NAME.value: "dask-training-job",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dask_training.api import MANAGER, Label, Port, Role
+from dask_training.api import MANAGER, Label, Mode, Port, Role
 from dask_training.manifests.attempt import Attempt
 
 
@@ -28,12 +28,21 @@ def scheduler_service(attempt: Attempt) -> dict[str, Any]:
 
 
 def network_policy(attempt: Attempt, service_uid: str) -> dict[str, Any]:
-    """Lets in nobody but the attempt's own pods, and the operator to the scheduler's status."""
+    """Lets in nobody but the attempt's own pods, the operator to the scheduler's status, and a Session's clients.
+
+    Those may be in any pod of the namespace: who has no certificate of the attempt gets nothing from the scheduler.
+    """
     ports = [{"protocol": "TCP", "port": port.value} for port in (Port.SCHEDULER, Port.SCHEDULER_HTTP, Port.WORKER)]
     operator = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": attempt.settings.namespace}},
         "podSelector": {"matchLabels": {Label.NAME.value: MANAGER}},
     }
+    ingress: list[dict[str, Any]] = [
+        {"from": [{"podSelector": {"matchLabels": attempt.selector()}}], "ports": ports},
+        {"from": [operator], "ports": [{"protocol": "TCP", "port": Port.SCHEDULER_HTTP.value}]},
+    ]
+    if attempt.job.spec.mode is Mode.SESSION:
+        ingress.append({"from": [{"podSelector": {}}], "ports": ports[:2]})
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -43,9 +52,6 @@ def network_policy(attempt: Attempt, service_uid: str) -> dict[str, Any]:
         "spec": {
             "podSelector": {"matchLabels": attempt.selector()},
             "policyTypes": ["Ingress"],
-            "ingress": [
-                {"from": [{"podSelector": {"matchLabels": attempt.selector()}}], "ports": ports},
-                {"from": [operator], "ports": [{"protocol": "TCP", "port": Port.SCHEDULER_HTTP.value}]},
-            ],
+            "ingress": ingress,
         },
     }

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from dask_training import api
-from dask_training.api import Env, Label, Port, Role
+from dask_training.api import Env, Label, Mode, Port, Role
 from dask_training.manifests import volumes
 from dask_training.manifests.attempt import Attempt
 from dask_training.manifests.volumes import Mounted
@@ -39,9 +39,14 @@ _STAY: Final = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karp
 
 def scheduler_pod(attempt: Attempt) -> Manifest:
     """The Dask scheduler."""
-    variables = {Env.DASHBOARD: str(attempt.job.spec.scheduler.dashboard).lower()}
+    spec = attempt.job.spec
+    variables = {Env.DASHBOARD: str(spec.scheduler.dashboard).lower()}
+    if spec.mode is Mode.SESSION:
+        variables[Env.IDLE_TIMEOUT] = str(spec.idle_timeout_seconds)
+        if spec.session is not None and spec.session.no_client_timeout_seconds is not None:
+            variables[Env.NO_CLIENT_TIMEOUT] = str(spec.session.no_client_timeout_seconds)
     ports = {"scheduler": Port.SCHEDULER, "http": Port.SCHEDULER_HTTP}
-    return _pod(attempt, Role.SCHEDULER, attempt.job.spec.scheduler.resources, variables, ports=ports)
+    return _pod(attempt, Role.SCHEDULER, spec.scheduler.resources, variables, ports=ports)
 
 
 def runner_pod(attempt: Attempt, scheduler_address: str) -> Manifest:

@@ -82,8 +82,8 @@ SPECS = {
 }
 
 
-def attempt_of(spec, name="job", number=1, **settings):
-    metadata = {"name": name, "namespace": "ml", "uid": UID, "labels": {"team": "a"}}
+def attempt_of(spec, name="job", number=1, labels=None, **settings):
+    metadata = {"name": name, "namespace": "ml", "uid": UID, "labels": labels or {"team": "a"}}
     job = TrainingJob.from_body({"metadata": metadata, "spec": copy.deepcopy(spec)})
     settings = OperatorSettings(key=b"k" * 32, namespace="system", **settings)
     return Attempt(job, number, settings, datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC))
@@ -314,6 +314,41 @@ def test_nobody_but_the_attempt_and_the_operator_gets_in():
     (source,) = operator["from"]
     assert source["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "system"}}
     assert source["podSelector"]["matchLabels"]
+
+
+def test_a_session_s_clients_are_let_in_to_the_scheduler_alone():
+    *_, clients = network_policy(attempt_of({"mode": "Session"}), "service-uid")["spec"]["ingress"]
+    assert clients["from"] == [{"podSelector": {}}]  # of this namespace
+    assert [port["port"] for port in clients["ports"]] == [8786, 8787]
+
+
+def test_a_session_s_scheduler_knows_when_nobody_uses_it():
+    def told(session):
+        found = variables(scheduler_pod(attempt_of({"mode": "Session", "idleTimeoutSeconds": 60, **session})))
+        return [found.get(f"DASK_TRAINING_{name}_TIMEOUT") for name in ("IDLE", "NO_CLIENT")]
+
+    assert told({}) == told({"session": {}}) == ["60", None]
+    assert told({"session": {"noClientTimeoutSeconds": 30}}) == ["60", "30"]
+    assert "DASK_TRAINING_IDLE_TIMEOUT" not in variables(scheduler_pod(attempt_of(FULL)))
+
+
+def test_every_object_has_the_job_s_own_labels_and_no_others():
+    labels = {
+        "team": "a",
+        "corp.example/cost-centre": "7",
+        "app.kubernetes.io/name": "mine",
+        "app.kubernetes.io/instance": "argo",
+        "dask-training.io/role": "worker",
+        "dask-training.io/mine": "x",
+    }
+    attempt = attempt_of(FULL, labels=labels)
+    for manifest in all_of(attempt):
+        found = manifest["metadata"]["labels"]
+        assert (found["team"], found["corp.example/cost-centre"]) == ("a", "7")
+        assert found["app.kubernetes.io/name"] == "dask-training-job"
+        assert not {"app.kubernetes.io/instance", "dask-training.io/mine"} & found.keys()
+    assert scheduler_pod(attempt)["metadata"]["labels"]["dask-training.io/role"] == "scheduler"
+    assert scheduler_service(attempt)["spec"]["selector"].keys() & labels.keys() == {"dask-training.io/role"}
 
 
 def test_the_service_finds_the_scheduler_of_its_attempt_alone():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import time
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ from distributed import Scheduler, SchedulerPlugin
 from tornado import web
 
 from dask_training.runner.pod.news import TOPIC, JobNews
+from dask_training.runner.pod.usage import Usage
 
 PATH = "/dask-training/v1/status"
 # The runner has said goodbye, or is gone: then the operator ends this pod, unless it is down itself.
@@ -20,12 +20,14 @@ _RUNNER_GONE_SECONDS = 120.0
 
 
 class JobState(SchedulerPlugin):
-    """What the runner says of the job, and how many workers were lost."""
+    """What the runner says of the job, and how many workers were lost; without `has_runner` nobody is missed."""
 
     name = "dask-training-job"
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, usage: Usage, *, has_runner: bool = True) -> None:
         self._scheduler = scheduler
+        self._usage = usage
+        self._has_runner = has_runner
         self.news = JobNews()
         self.restarts = 0
         self._runner: str | None = None
@@ -54,8 +56,8 @@ class JobState(SchedulerPlugin):
             self._ending = None
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
-        """A cluster without any client computes for nobody."""
-        if not [name for name in scheduler.clients if name not in ("fire-and-forget", client)]:
+        """A runner's cluster without any client computes for nobody."""
+        if self._has_runner and not [name for name in scheduler.clients if name not in ("fire-and-forget", client)]:
             self._end_in(_RUNNER_GONE_SECONDS, "the runner is gone")
 
     def _end_in(self, seconds: float, reason: str) -> None:
@@ -65,8 +67,7 @@ class JobState(SchedulerPlugin):
 
     def status(self) -> dict[str, Any]:
         """The endpoint's reply."""
-        scheduler = self._scheduler
-        idle_since = scheduler.check_idle()
+        scheduler, usage = self._scheduler, self._usage
         return {
             "workers": len(scheduler.workers),
             "threads": scheduler.total_nthreads,
@@ -76,7 +77,9 @@ class JobState(SchedulerPlugin):
             "restarts": self.restarts,
             "queued": len(scheduler.queued) + len(scheduler.unrunnable),
             "processing": sum(len(worker.processing) for worker in scheduler.workers.values()),
-            "idleSeconds": round(time.time() - idle_since, 3) if idle_since else None,
+            "idleSeconds": usage.idle_seconds,
+            "clients": usage.clients,
+            "noClientSeconds": usage.no_client_seconds,
         }
 
 
@@ -98,10 +101,13 @@ class StatusHandler(web.RequestHandler):
         self.finish(self._state.status())
 
 
-def add(scheduler: Scheduler, token: str) -> None:
-    """Adds the endpoint to the scheduler's HTTP server."""
+def add(scheduler: Scheduler, token: str, *, has_runner: bool = True) -> Usage:
+    """Adds the endpoint to the scheduler's HTTP server; returns who uses the cluster."""
     if not token:
         raise ValueError("the token is empty: anybody could read the job's status")
-    state = JobState(scheduler)
+    usage = Usage(scheduler)
+    scheduler.add_plugin(usage)
+    state = JobState(scheduler, usage, has_runner=has_runner)
     scheduler.add_plugin(state)
     scheduler.http_application.add_handlers(r".*$", [(PATH, StatusHandler, {"state": state, "token": token})])
+    return usage

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 
-from dask_training.api import Env, ExitCode, Port
-from dask_training.runner.pod import logs_over_dask, setup
+from dask_training.api import Env, ExitCode, Port, Reason
+from dask_training.runner.pod import last_word, logs_over_dask, setup
 from dask_training.runner.pod.paths import PodPaths
+from dask_training.termination import Termination
 
 # A job's first task comes about so long after its scheduler.
 _QUIET_SECONDS = 2.0
 
 
 def main(paths: PodPaths) -> int:
-    """Runs a scheduler until SIGTERM, or until the runner has no more use for it."""
+    """Runs a scheduler until SIGTERM, or until the runner or a Session's clients have no more use for it."""
     failed = setup.install_packages(paths, "scheduler")
     if failed is not None:
         return failed
@@ -22,7 +23,7 @@ def main(paths: PodPaths) -> int:
     from distributed import Scheduler  # noqa: PLC0415 - it reads its configuration when imported
 
     from dask_training.runner import scheduler  # noqa: PLC0415
-    from dask_training.runner.pod import endpoint  # noqa: PLC0415
+    from dask_training.runner.pod import endpoint, usage  # noqa: PLC0415
 
     setup.use_code(paths)
     options = scheduler.SchedulerOptions(
@@ -35,9 +36,16 @@ def main(paths: PodPaths) -> int:
     )
     token = (paths.secret / "token").read_text().strip()
 
+    limits = usage.SessionLimits.from_environment()
+
+    def unused(reason: str) -> None:
+        last_word.write(paths, Termination(reason=Reason.IDLE_TIMEOUT, message=reason, succeeded=True))
+
     def prepare(made: Scheduler) -> None:
         logs_over_dask.serve_scheduler_logs(made, paths.log)
-        endpoint.add(made, token)
+        used = endpoint.add(made, token, has_runner=limits is None)
+        if limits is not None:
+            usage.SessionEnd(made, used, limits, unused)
 
     asyncio.run(scheduler.serve(options, lambda _: None, prepare))
     return ExitCode.OK
