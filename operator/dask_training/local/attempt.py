@@ -5,27 +5,27 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from dask_training.api import Env, ExitCode, Phase, Reason
+from dask_training.api import Env, Phase, Reason
 from dask_training.certificates import make_certificates
 from dask_training.local import environment
 from dask_training.local.cluster import ClusterSize, LocalProcessCluster
 from dask_training.local.destination import Destination
 from dask_training.local.workspace import TemporaryWorkspace
 from dask_training.model import JobFile, TrainingJob
-from dask_training.runner import dask_environment, packages
+from dask_training.runner import dask_environment
 from dask_training.runner.code import child_config, name_of, runner_of, startup_timeout
 from dask_training.runner.events import ArtifactsStored, Finished, Listener, MetricValue, PhaseChanged, Timings
+from dask_training.runner.installing import install
 from dask_training.runner.keeping import Keeper, Kept
 from dask_training.runner.lifeline import Lifeline
 from dask_training.runner.logs import LogFile
 from dask_training.runner.memory import MemoryWatch
-from dask_training.runner.processes import Exit, RunProcess, kill_marked
+from dask_training.runner.processes import RunProcess, kill_marked
 from dask_training.runner.supervisor import ChildCommand, Limits, MemoryExceeded, StopRequested, Supervisor
 from dask_training.runner.telemetry import Telemetry
 from dask_training.runner.verdict import Outcome, OutOfMemory
@@ -163,27 +163,8 @@ class Attempt:
         self._listen(
             PhaseChanged(phase=Phase.STARTING, message=f"installing {', '.join(wanted)}", attempt=self._number)
         )
-        log = LogFile(self._workspace.logs / "packages.log")
-        command = packages.pip_command(wanted, self._workspace.layer)
-
-        def start(ended: Callable[[Exit], None]) -> RunProcess:
-            return RunProcess(
-                command,
-                env=dask_environment.without_dask(os.environ),
-                cwd=self._workspace.work,
-                lifeline=self._lifeline,
-                on_line=lambda line, _: log.write(line),
-                on_exit=ended,
-            )
-
-        result = self._supervisor.run_step(start)
-        log.close()
-        if isinstance(result, Outcome):
-            return result
-        if result.code != 0:
-            error = packages.failure(wanted, result.code, log.tail(50))
-            return Outcome(Reason.PACKAGES_FAILED, str(error), ExitCode.PACKAGES)
-        return None
+        env = dask_environment.without_dask(os.environ)
+        return install(wanted, self._supervisor, self._workspace, self._lifeline, env=env)
 
     def _run_code(self) -> Outcome:
         workers = self._job.spec.workers

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,14 +15,15 @@ from typing import Any
 import distributed  # noqa: F401 - before the fork, so that the child has it too
 import msgspec
 
-from dask_training.api import Env, ExitCode, Phase, Reason
+from dask_training.api import Env, Phase, Reason
 from dask_training.model import TrainingJob
-from dask_training.runner import child, packages, verdict
+from dask_training.runner import child, verdict
 from dask_training.runner.address import listens
 from dask_training.runner.cgroup import oom_kills
 from dask_training.runner.code import SCRIPT_NAME, child_config, name_of, runner_of, startup_timeout
 from dask_training.runner.events import Event, MetricsReported, Notice, PhaseChanged, Progress
 from dask_training.runner.forked import Forked, fork, leave
+from dask_training.runner.installing import install
 from dask_training.runner.keeping import Kept
 from dask_training.runner.lifeline import Lifeline
 from dask_training.runner.logs import LogFile
@@ -32,7 +32,6 @@ from dask_training.runner.pod.link import Link
 from dask_training.runner.pod.news import JobProgress
 from dask_training.runner.pod.paths import PodPaths
 from dask_training.runner.pod.store import PodStore
-from dask_training.runner.processes import Exit, RunProcess
 from dask_training.runner.supervisor import (
     ChildCommand,
     ClusterFailed,
@@ -74,7 +73,9 @@ class PodAttempt:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         self._store = PodStore(self._job, self._number, self._workspace, self._paths, self._listen)
-        outcome = self._install(wanted) if wanted is not None else None
+        outcome = None
+        if wanted is not None:
+            outcome = install(wanted, self._supervisor, self._workspace, self._lifeline, env=os.environ, echo=True)
         if outcome is None:
             outcome = self._run_code(forked) if forked is not None else None
         if outcome is None:
@@ -140,32 +141,6 @@ class PodAttempt:
         path = self._workspace.script / SCRIPT_NAME
         path.write_text(runner.script, newline="")
         return path
-
-    def _install(self, wanted: list[str]) -> Outcome | None:
-        """Installs packages; the outcome if that failed or the attempt ended meanwhile."""
-        if not wanted:
-            return None
-        log = LogFile(self._workspace.logs / "packages.log")
-
-        def start(ended: Callable[[Exit], None]) -> RunProcess:
-            return RunProcess(
-                packages.pip_command(wanted, self._workspace.layer),
-                env=os.environ,
-                cwd=self._workspace.work,
-                lifeline=self._lifeline,
-                on_line=lambda line, _: log.write(line),
-                on_exit=ended,
-                echo=True,
-            )
-
-        result = self._supervisor.run_step(start)
-        log.close()
-        if isinstance(result, Outcome):
-            return result
-        if result.code == 0:
-            return None
-        error = packages.failure(wanted, result.code, log.tail(50))
-        return Outcome(Reason.PACKAGES_FAILED, str(error), ExitCode.PACKAGES)
 
     def _run_code(self, forked: Forked) -> Outcome:
         self._link = Link(
