@@ -95,16 +95,7 @@ class Attempt:
         self._dashboard_port = dashboard_port
         self._code = code
         self._began = time.monotonic()
-        spec = job.spec
-        limits = Limits(
-            started=self._began,
-            first_started=started,
-            active=spec.active_deadline_seconds,
-            startup=spec.startup_deadline_seconds,
-            loss_grace=spec.workers.loss_grace_seconds,
-            min_workers=spec.workers.min_replicas,
-            workers=spec.workers.replicas,
-        )
+        limits = Limits.of(job, started=self._began, first_started=started)
         self._supervisor = Supervisor(limits, listener, attempt=number)
         self._keeper = Keeper(
             job,

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from dask_training.api import Phase
+from dask_training.model import TrainingJob
 from dask_training.runner import channel, verdict
 from dask_training.runner.events import (
     Event,
@@ -106,6 +107,20 @@ class Limits:
     loss_grace: float
     min_workers: int
     workers: int
+
+    @classmethod
+    def of(cls, job: TrainingJob, *, started: float, first_started: float) -> Limits:
+        """Those of a job."""
+        spec = job.spec
+        return cls(
+            started=started,
+            first_started=first_started,
+            active=spec.active_deadline_seconds,
+            startup=spec.startup_deadline_seconds,
+            loss_grace=spec.workers.loss_grace_seconds,
+            min_workers=spec.workers.min_replicas,
+            workers=spec.workers.replicas,
+        )
 
 
 @dataclass(frozen=True)

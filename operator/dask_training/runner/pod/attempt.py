@@ -64,7 +64,9 @@ class PodAttempt:
         self._store: PodStore | None = None
         self._reports: threading.Thread | None = None
         self._versions: dict[str, Any] = {}
-        self._supervisor = Supervisor(self._limits(), self._listen, attempt=self._number, surroundings=self)
+        first_started = min(began, _monotonic(os.environ.get(Env.FIRST_STARTED)) or began)
+        limits = Limits.of(job, started=began, first_started=first_started)
+        self._supervisor = Supervisor(limits, self._listen, attempt=self._number, surroundings=self)
 
     def run(self) -> int:
         """Runs the attempt to its end, writes the termination message and returns the code to exit with."""
@@ -101,18 +103,6 @@ class PodAttempt:
     def out_of_memory(self) -> OutOfMemory | None:
         """Whether the kernel killed anything in this container since it began."""
         return last_word.out_of_memory("runner") if oom_kills(self._paths.root) > self._oom_kills else None
-
-    def _limits(self) -> Limits:
-        spec = self._job.spec
-        return Limits(
-            started=self._began,
-            first_started=min(self._began, _monotonic(os.environ.get(Env.FIRST_STARTED)) or self._began),
-            active=spec.active_deadline_seconds,
-            startup=spec.startup_deadline_seconds,
-            loss_grace=spec.workers.loss_grace_seconds,
-            min_workers=spec.workers.min_replicas,
-            workers=spec.workers.replicas,
-        )
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         self._supervisor.post(StopRequested(number))
