@@ -35,25 +35,12 @@ _INSTALL = {
 }
 
 
-class JobFileType(click.ParamType[str]):
-    """A job file's name or "-": completed with folders and YAML files."""
+class PathType(click.ParamType[str]):
+    """A path: completed with folders and the files with one of *suffixes*; *name* is what usage errors call it."""
 
-    name = "file"
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002 - click's signature
-        param: click.Parameter,  # noqa: ARG002 - as above
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """The folders and YAML files that start with *incomplete*."""
-        return paths(incomplete, suffixes=(".yaml", ".yml"))
-
-
-class ScriptType(click.ParamType[str]):
-    """A Python script's name: completed with folders and .py files."""
-
-    name = "script"
+    def __init__(self, name: str, suffixes: tuple[str, ...]) -> None:
+        self.name = name
+        self._suffixes = suffixes
 
     def shell_complete(
         self,
@@ -61,23 +48,8 @@ class ScriptType(click.ParamType[str]):
         param: click.Parameter,  # noqa: ARG002 - as above
         incomplete: str,
     ) -> list[CompletionItem]:
-        """The folders and scripts that start with *incomplete*."""
-        return paths(incomplete, suffixes=(".py",))
-
-
-class SubmittedType(click.ParamType[str]):
-    """A job file's or a script's name, or "-": completed with folders, YAML files and scripts."""
-
-    name = "file"
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002 - click's signature
-        param: click.Parameter,  # noqa: ARG002 - as above
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """The folders, YAML files and scripts that start with *incomplete*."""
-        return paths(incomplete, suffixes=(".yaml", ".yml", ".py"))
+        """The folders and files that start with *incomplete*."""
+        return paths(incomplete, self._suffixes)
 
 
 class RunType(click.ParamType[str]):
@@ -100,9 +72,9 @@ class RunType(click.ParamType[str]):
         return [CompletionItem(name) for name in found] or paths(incomplete, suffixes=())
 
 
-JOB_FILE = JobFileType()
-SCRIPT = ScriptType()
-SUBMITTED = SubmittedType()
+JOB_FILE = PathType("file", (".yaml", ".yml"))
+SCRIPT = PathType("script", (".py",))
+SUBMITTED = PathType("file", (".yaml", ".yml", ".py"))
 RUN = RunType()
 
 
