@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
+import re
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,22 @@ def needs_of(script: str, folder: Path, *, name: str = "") -> Needs:
     finder.follow(script)
     proposals = tuple(sorted(finder.proposals, key=lambda proposal: proposal.module.lower()))
     return Needs(proposals, finder.modules, tuple(sorted(finder.folders)))
+
+
+def not_given(proposals: Iterable[Proposal], requirements: Iterable[str]) -> tuple[Proposal, ...]:
+    """The proposals that none of *requirements* stands for already."""
+    given = {_distribution(requirement) for requirement in requirements}
+    return tuple(
+        proposal
+        for proposal in proposals
+        if not given & {_distribution(proposal.requirement or proposal.guess), _distribution(proposal.module)}
+    )
+
+
+def _distribution(requirement: str) -> str:
+    """A requirement's name, as names are compared on the package index."""
+    name = re.split(r"[\[<>=!~ @;]", requirement, maxsplit=1)[0]
+    return re.sub(r"[-_.]+", "-", name.lower())
 
 
 def imported_modules(script: str) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +57,7 @@ def init(
       dask-training init train.py --workers 4 --package lightgbm==4.6.0
     """
     from dask_training.cli import scaffold  # noqa: PLC0415 - takes a while; --help need not wait
-    from dask_training.cli.imports import needs_of  # noqa: PLC0415 - as above
+    from dask_training.cli.imports import needs_of, not_given  # noqa: PLC0415 - as above
 
     path = Path(script)
     text = read_script(path)
@@ -66,7 +65,6 @@ def init(
     if output != STANDARD_OUTPUT and target.exists() and not force:
         raise click.UsageError(f"{target} exists; choose another name with -o, or --force to overwrite it")
     needs = needs_of(text, path.parent, name=path.name)
-    given = {distribution(package) for package in packages}
     job = scaffold.Job(
         name=name or scaffold.job_name(path.stem),
         file=output,
@@ -75,11 +73,7 @@ def init(
         workers=workers,
         memory=memory,
         packages=packages,
-        proposals=tuple(
-            proposal
-            for proposal in needs.proposals
-            if not given & {distribution(proposal.requirement or proposal.guess), distribution(proposal.module)}
-        ),
+        proposals=not_given(needs.proposals, packages),
         modules=needs.modules,
         folders=needs.folders,
     )
@@ -169,9 +163,3 @@ def _say(job: Job, needs: Needs, target: Path) -> None:
         lines.append(f"  nothing in it mentions {Env.ARTIFACTS_DIR}: {kept}")
     lines.append(f"Next: dask-training run {target}")
     click.echo("\n".join(lines), err=True)
-
-
-def distribution(requirement: str) -> str:
-    """A requirement's name, as names are compared on the package index."""
-    name = re.split(r"[\[<>=!~ @;]", requirement, maxsplit=1)[0]
-    return re.sub(r"[-_.]+", "-", name.lower())

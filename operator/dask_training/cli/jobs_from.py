@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import yaml
 
 from dask_training.api import API_VERSION, KIND
 from dask_training.cli import hints
-from dask_training.cli.imports import needs_of
-from dask_training.cli.init import distribution, read_script
+from dask_training.cli.imports import Proposal, needs_of, not_given
+from dask_training.cli.init import read_script
 from dask_training.cli.jobfiles import JobFileUnreadableError, read_job_file
 from dask_training.cli.scaffold import INLINE_BYTES, config_map_key, job_name
 from dask_training.client.jobs import bundle_of
@@ -113,13 +114,10 @@ def _code_of(modules: Any, folders: tuple[str, ...], overrides: Overrides, path:
     return data or None
 
 
-def _packages(proposals: Any, overrides: Overrides) -> list[str]:
+def _packages(proposals: Iterable[Proposal], overrides: Overrides) -> list[str]:
     """Those of --packages and, said aloud, those that the script imports in the versions that are installed here."""
-    given = {distribution(package) for package in overrides.packages}
     added = []
-    for proposal in proposals:
-        if given & {distribution(proposal.requirement or proposal.guess), distribution(proposal.module)}:
-            continue
+    for proposal in not_given(proposals, overrides.packages):
         if overrides.code and any(
             (overrides.code / name).exists() for name in (f"{proposal.module}.py", proposal.module)
         ):
