@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import pytest
 import yaml
+from job_tables import BAD, GOOD, UPDATES, merged
 
 from dask_training.model import JobFileError, TrainingJob, check_update, load_job_file
-from dask_training.model.documents import read_documents
 from dask_training.model.job import check_body
 from dask_training.model.rules import RULES, UPDATE_RULES
 from dask_training.model.schema import fields, job_schema
 
-DATA = Path(__file__).parents[1] / "data"
-
-
-def merged(base, patch):
-    """A merge patch, as RFC 7386 has it: null takes a field away."""
-    if not isinstance(patch, dict):
-        return patch
-    base = base if isinstance(base, dict) else {}
-    kept = {key: value for key, value in base.items() if key not in patch}
-    return kept | {key: merged(base.get(key), value) for key, value in patch.items() if value is not None}
-
-
-BAD = yaml.safe_load((DATA / "bad_jobs.yaml").read_text())
-UPDATES = yaml.safe_load((DATA / "updates.yaml").read_text())["updates"]
-GOOD = [document.value for document in read_documents((DATA / "good_jobs.yaml").read_text(), source="good_jobs.yaml")]
 MINIMAL = GOOD[0]
 
 
