@@ -1,6 +1,7 @@
 """The examples without a cluster: their job files, and that no feature of the flights gives the answer away."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,20 @@ def test_sync_finds_what_is_out_of_date_and_changes_nothing_but_the_script(tmp_p
     expected = "      if new:\n\n          start()\n"
     assert (folder / "job.yaml").read_text() == before.replace("      old()\n\n      more()\n", expected)
     assert sync.main(["--check"]) == 0
+
+
+def test_the_notebook_is_made_of_the_script():
+    sync = load_example(EXAMPLES / "sync.py")
+    session = EXAMPLES / "session"
+    notebook = (session / "session.ipynb").read_text()
+    assert notebook == sync.notebook_of((session / "session.py").read_text()), "run: python examples/sync.py"
+    cells = json.loads(sync.notebook_of("# %% [markdown]\n# # Title\n#\n# text\n\n# %%\na = 1\n\n\n# not a cell\na\n"))[
+        "cells"
+    ]
+    assert [(cell["cell_type"], "".join(cell["source"])) for cell in cells] == [
+        ("markdown", "# Title\n\ntext"),
+        ("code", "a = 1\n\n\n# not a cell\na"),
+    ]
 
 
 def test_sync_says_when_a_job_file_has_no_script():
