@@ -88,6 +88,15 @@ PUBLIC = {
         "parse_memory",
         "parse_quantity",
     },
+    "dask_training.cml.modules.cml": {"await_workers", "launch_workers", "list_workers", "stop_workers"},
+    "dask_training.workers": {
+        "await_workers",
+        "configure",
+        "launch_workers",
+        "list_workers",
+        "run_dask_cluster",
+        "stop_workers",
+    },
     "dask_training.kube": {"Connection", "KubeClient", "Limits", "NoClusterError", "Resource", "TokenBucket", "owners"},
 }
 # What an import must not cost where it is not needed: `dask-training --help` and `validate` have to be quick.
