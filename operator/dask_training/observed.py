@@ -16,6 +16,7 @@ Raw = Mapping[str, Any]
 # Pod phases and conditions that mean: Kubernetes took the pod away, its program did nothing wrong.
 _DISRUPTIONS: Final = {"Evicted", "Preempting", "NodeShutdown", "NodeLost", "Terminated", "Shutdown"}
 _ADMISSION_ERRORS: Final = {"UnexpectedAdmissionError", "NodeAffinity", "OutOfcpu", "OutOfmemory", "OutOfpods"}
+_NAME_LENGTH: Final = 253  # of a pod, at most
 DRAIN_GRACE_SECONDS: Final = 3600  # a worker that is scaled away may work so long; tells it from one that was lost
 
 
@@ -98,9 +99,14 @@ class Pod:
         return self.deleting is not None and self.deletion_grace == DRAIN_GRACE_SECONDS
 
     @property
+    def is_leaving(self) -> bool:
+        """Whether it has been sent away, and is on its way out or has ended."""
+        return self.is_draining or self._has_drained
+
+    @property
     def is_lost(self) -> bool:
         """Whether it is over, or being taken away by somebody else, while it should work."""
-        if self.is_draining or self._has_drained:
+        if self.is_leaving:
             return False
         return self.deleting is not None or self.is_over or bool(self.disruption)
 
@@ -168,7 +174,11 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Telemetry:
-    """What the scheduler's status endpoint said last; it never decides over a verdict."""
+    """What the scheduler's status endpoint said last; it never decides over a verdict.
+
+    `target`: how many workers it asked for just then; `demand`: the same over a while, for an adaptive job to have;
+    None where it is not known. `idle_workers`: pods that may close, those that may close first before others.
+    """
 
     workers: int = 0
     code_started: bool = False
@@ -178,13 +188,16 @@ class Telemetry:
     idle_seconds: float | None = None
     clients: int | None = None
     no_client_seconds: float | None = None
+    target: int | None = None
+    demand: int | None = None
+    idle_workers: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, answer: Raw) -> Telemetry:
-        """From the endpoint's JSON, of which nothing is trusted: what is not a number is left out."""
+        """From the endpoint's JSON, of which nothing is trusted: what is not a number, or a name, is left out."""
         progress = answer.get("progress")
         done, total = (_count(progress.get(key)) for key in ("done", "total")) if _is_map(progress) else (None, None)
-        metrics = answer.get("metrics")
+        metrics, idle_workers = answer.get("metrics"), answer.get("idleWorkers")
         return cls(
             workers=_count(answer.get("workers")) or 0,
             code_started=answer.get("codeStarted") is True,
@@ -198,6 +211,12 @@ class Telemetry:
             idle_seconds=_seconds(answer.get("idleSeconds")),
             clients=_count(answer.get("clients")),
             no_client_seconds=_seconds(answer.get("noClientSeconds")),
+            target=_count(answer.get("target")),
+            idle_workers=tuple(
+                name
+                for name in (idle_workers[:1000] if isinstance(idle_workers, list) else ())
+                if isinstance(name, str) and len(name) <= _NAME_LENGTH
+            ),
         )
 
 

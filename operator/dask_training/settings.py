@@ -23,7 +23,8 @@ class SettingsError(DaskTrainingError):
 class OperatorSettings:
     """How the operator works; each field is the environment variable DASK_TRAINING_OPERATOR_<FIELD>.
 
-    `key` is the content of the file that KEY_FILE names: what tokens are derived from.
+    `key` is the content of the file that KEY_FILE names: what tokens are derived from. `scale_down_seconds`: for
+    so long an adaptive job must have needed fewer workers before it gets fewer.
     """
 
     namespace: str = "dask-training"
@@ -35,6 +36,7 @@ class OperatorSettings:
     default_ttl_seconds: int | None = None
     max_workers: int = 1000
     max_concurrent_jobs: int = 50
+    scale_down_seconds: int = 30
     image_pull_deadline_seconds: int = 300
     network_policy: bool = True
     log_format: str = "text"
@@ -71,6 +73,7 @@ class OperatorSettings:
             default_ttl_seconds=read.whole_or_none("DEFAULT_TTL_SECONDS"),
             max_workers=read.whole("MAX_WORKERS", default.max_workers, least=1),
             max_concurrent_jobs=read.whole("MAX_CONCURRENT_JOBS", default.max_concurrent_jobs, least=1),
+            scale_down_seconds=read.whole("SCALE_DOWN_SECONDS", default.scale_down_seconds),
             image_pull_deadline_seconds=read.whole("IMAGE_PULL_DEADLINE_SECONDS", default.image_pull_deadline_seconds),
             network_policy=read.boolean("NETWORK_POLICY", default=default.network_policy),
             log_format=read.one_of("LOG_FORMAT", ("text", "json"), default.log_format),

@@ -456,6 +456,7 @@ def test_every_setting_can_be_reached_from_values(render_chart, all_on, tmp_path
     read = read_settings(given, tmp_path)
     assert read.watch_namespaces == ("team-a", "team-b")
     assert (read.default_ttl_seconds, read.max_workers, read.max_concurrent_jobs) == (0, 10, 20)
+    assert read.scale_down_seconds == 120
     assert (read.log_format, read.log_level, read.network_policy) == ("json", "DEBUG", False)
     assert (read.runtime_image, read.image_pull_policy) == ("localhost:5000/runtime:2.0", "Always")
     assert (read.priority_class, read.image_pull_deadline_seconds) == ("batch", 60)

@@ -7,6 +7,7 @@
   "IMAGE_PULL_POLICY" .Values.jobs.image.pullPolicy
   "KEY_FILE" "/etc/dask-training-operator/key/key"
   "MAX_CONCURRENT_JOBS" (.Values.operator.maxConcurrentJobs | int64 | toString)
+  "SCALE_DOWN_SECONDS" (.Values.jobs.scaleDownSeconds | int64 | toString)
   "IMAGE_PULL_DEADLINE_SECONDS" (.Values.jobs.imagePullDeadlineSeconds | int64 | toString)
   "NETWORK_POLICY" (.Values.jobs.networkPolicy | toString)
   "LOG_FORMAT" .Values.operator.log.format

@@ -78,7 +78,7 @@ class Operator:
             else AlwaysLeader()
         )
         poster = EventPoster(client)
-        telemetry = TelemetryPoller(cache, settings.key, queue.add)
+        telemetry = TelemetryPoller(cache, settings.key, queue.add, scale_down=settings.scale_down_seconds)
         executor = Executor(client, cache, Refusals(), post=poster.post)
         reconciler = Reconciler(
             client=client,

@@ -6,6 +6,7 @@ What answers is the job's own pod, so it is a stranger: two seconds, 64 kB, no r
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +14,14 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from dask_training.api import Phase, Port, Role
+from dask_training.api import Mode, Phase, Port, Role
 from dask_training.handlers.cache import Cache
+from dask_training.handlers.demand import DemandHistory
 from dask_training.handlers.logs import about_key
 from dask_training.handlers.workqueue import Key
 from dask_training.kube.client import JSONObject
 from dask_training.manifests import scheduler_token
+from dask_training.model import Workers
 from dask_training.observed import Telemetry
 
 LOG = logging.getLogger(__name__)
@@ -27,11 +30,14 @@ PERIOD = 10.0
 """Seconds between two questions to a job, and so between two status writes for progress alone."""
 EAGER_PERIOD = 1.0
 """The same until the script runs."""
+DEMAND_PERIOD = 2.0
+"""The same for how many workers an adaptive job needs; its other numbers are told of every PERIOD all the same."""
 TICK = 0.5
 TIMEOUT = 2.0
 AT_ONCE = 16
 SIZE_LIMIT = 64 * 1024
 PATH = "/dask-training/v1/status"
+_RANGE = ("minReplicas", "maxReplicas", "adaptive")
 POLLED = (Phase.STARTING.value, Phase.RUNNING.value)
 
 
@@ -39,6 +45,7 @@ class TelemetryPoller:
     """Keeps the last answer of each running job's scheduler; tells `changed` when there is news.
 
     `key` is what tokens are derived from; `address` gives the URL for a scheduler pod's address (for tests).
+    An adaptive job's demand goes down when it has been lower for `scale_down` seconds.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class TelemetryPoller:
         *,
         address: Callable[[str], str] = lambda ip: f"http://[{ip}]" if ":" in ip else f"http://{ip}",
         port: int = Port.SCHEDULER_HTTP,
+        scale_down: float = 30.0,
     ) -> None:
         self._cache = cache
         self._key = key
@@ -56,7 +64,11 @@ class TelemetryPoller:
         self._address = address
         self._port = port
         self._answers: dict[tuple[str, int], Telemetry] = {}
+        self._scale_down = scale_down
+        self._demands: dict[tuple[str, int], DemandHistory] = {}
         self._next: dict[str, float] = {}
+        self._numbers_at: dict[str, float] = {}
+        self._asking: set[str] = set()
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     def of(self, uid: str, attempt: int) -> Telemetry | None:
@@ -85,11 +97,13 @@ class TelemetryPoller:
                 continue
             uid = job["metadata"]["uid"]
             alive.add(uid)
-            if self._next.get(uid, 0.0) <= now:
+            if self._next.get(uid, 0.0) <= now and uid not in self._asking:
                 self._next[uid] = now + EAGER_PERIOD  # the answer may make it longer
                 found.append((key, job))
         self._next = {uid: at for uid, at in self._next.items() if uid in alive}
+        self._numbers_at = {uid: at for uid, at in self._numbers_at.items() if uid in alive}
         self._answers = {place: answer for place, answer in self._answers.items() if place[0] in alive}
+        self._demands = {place: known for place, known in self._demands.items() if place in self._answers}
         return found
 
     async def _ask(self, session: aiohttp.ClientSession, key: Key, job: JSONObject) -> None:
@@ -99,17 +113,41 @@ class TelemetryPoller:
             return
         url = f"{self._address(ip)}:{self._port}{PATH}"
         headers = {"Authorization": f"Bearer {scheduler_token(self._key, uid, attempt)}"}
+        self._asking.add(uid)
         try:
             async with self._slots, session.get(url, headers=headers, allow_redirects=False) as response:
                 answer = await _read(response)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             LOG.debug("no telemetry: %s: %s", type(error).__name__, error, extra=about_key(key))
             return
+        finally:
+            self._asking.discard(uid)
+        self._take(key, job, answer, asyncio.get_running_loop().time())
+
+    def _take(self, key: Key, job: JSONObject, answer: Telemetry, now: float) -> None:
+        """Keep an answer; tell of it if the numbers that people read were due, or the demand is another one."""
+        uid, attempt = job["metadata"]["uid"], _attempt(job)
+        known, numbers_at = self._answers.get((uid, attempt)), self._numbers_at.get(uid, 0.0)
+        if _follows_the_work(job, answer):
+            answer = dataclasses.replace(answer, demand=self._demand(job, answer, now))
+        if answer.code_started and known is not None and known.code_started and now < numbers_at:
+            answer = dataclasses.replace(
+                known, target=answer.target, demand=answer.demand, idle_workers=answer.idle_workers
+            )
+        elif answer.code_started:
+            numbers_at = self._numbers_at[uid] = now + PERIOD
         if answer.code_started:
-            self._next[uid] = asyncio.get_running_loop().time() + PERIOD
-        if self._answers.get((uid, attempt)) != answer:
-            self._answers[uid, attempt] = answer
+            self._next[uid] = numbers_at if answer.demand is None else min(numbers_at, now + DEMAND_PERIOD)
+        self._answers[uid, attempt] = answer
+        if known is None or _telling(known) != _telling(answer):
             self._changed(key)
+
+    def _demand(self, job: JSONObject, answer: Telemetry, now: float) -> int:
+        place = job["metadata"]["uid"], _attempt(job)
+        if place not in self._demands:
+            present = job["status"].get("workers", {}).get("desired", 0)
+            self._demands[place] = DemandHistory(present, now, self._scale_down)
+        return self._demands[place].add(answer.target or 0, now)
 
     def _scheduler_ip(self, uid: str, attempt: int) -> str:
         names = f"-{attempt}-{Role.SCHEDULER}"
@@ -129,6 +167,21 @@ async def _read(response: aiohttp.ClientResponse) -> Telemetry:
         if len(content) > SIZE_LIMIT:
             raise ValueError(f"more than {SIZE_LIMIT} bytes")
     return Telemetry.of(msgspec.json.decode(bytes(content), type=dict[str, Any]))
+
+
+def _follows_the_work(job: JSONObject, answer: Telemetry) -> bool:
+    """Whether the number of workers is for the work to decide; not before there can be any work."""
+    spec = job["spec"]
+    begun = answer.code_started or (spec.get("mode") == Mode.SESSION and job["status"]["phase"] == Phase.RUNNING)
+    if answer.target is None or not begun or spec.get("clusterRef"):
+        return False
+    given = {field: value for field, value in (spec.get("workers") or {}).items() if field in _RANGE}
+    return msgspec.convert(given, Workers).is_adaptive
+
+
+def _telling(answer: Telemetry) -> Telemetry:
+    """What of an answer is worth a look at the job."""
+    return dataclasses.replace(answer, target=None, idle_workers=())
 
 
 def _attempt(job: JSONObject) -> int:

@@ -86,6 +86,7 @@ class DaskBackend(DaskDistributedBackend):
             default.wait_for_workers_timeout if wait_for_workers_timeout is _UNSET else wait_for_workers_timeout
         ) or 0.0
         self.min_workers = default.min_workers if min_workers is _UNSET else min_workers
+        self._most_cores = default.most_cores
         self.on_progress = default.on_progress if on_progress is _UNSET else on_progress
         self.submit_kwargs = submit_kwargs
         self.parallel: Any = None
@@ -128,6 +129,7 @@ class DaskBackend(DaskDistributedBackend):
             if not self.wait_for_workers_timeout:
                 return 0
             cores = self.min_workers * defaults().threads_per_worker
+        cores = max(cores, self._cores_to_come)
         limit = job_limit(-1 if n_jobs is None else n_jobs, cores)
         return max(2, cores if limit is None else min(limit, cores))
 
@@ -144,6 +146,10 @@ class DaskBackend(DaskDistributedBackend):
             return None
         return [workers] if isinstance(workers, str) else [str(worker) for worker in workers]
 
+    @property
+    def _cores_to_come(self) -> int:
+        return self._most_cores if self._only_workers is None else 0
+
     def _view(self) -> ClusterView:
         if self.client.asynchronous:
             raise ValueError("joblib can't wait inside an event loop: make the Dask client with asynchronous=False")
@@ -156,6 +162,7 @@ class DaskBackend(DaskDistributedBackend):
         settings = CallSettings(
             n_jobs=self._n_jobs,
             only_workers=self._only_workers,
+            most_cores=self._cores_to_come,
             submit_kwargs=self.submit_kwargs,
             seconds_to_wait=self.wait_for_workers_timeout,
             shared_from=self._shared_from,

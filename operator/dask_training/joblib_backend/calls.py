@@ -178,7 +178,7 @@ class Call:
             left = 0 if self._lookahead is None else self._lookahead.left
             if left == 0:
                 return wanted
-            cores = max(1, self._view.cores(self._settings.only_workers))
+            cores = max(1, self._driver.cores)
             size = -(-left // (LAST_BATCHES * cores))
             if left * seconds_each <= SHORT_SECONDS * cores:
                 self._cut_rest(left, size)
@@ -200,7 +200,7 @@ class Call:
 
     def _widen(self) -> None:
         """Workers joined: dispatch more than one batch for each that is done, until they have enough."""
-        parallel, cores = self._parallel, self._view.cores(self._settings.only_workers)
+        parallel, cores = self._parallel, self._driver.cores
         with self._lock:
             parallel._cached_effective_n_jobs = max(2, cores)  # noqa: SLF001
             window = self._window(cores)

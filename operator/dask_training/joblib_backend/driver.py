@@ -42,10 +42,11 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class SendSettings:
-    """How batches are sent."""
+    """How batches are sent; for `most_cores` at least, where the cluster grows when it has work for more."""
 
     n_jobs: int = -1
     only_workers: Sequence[str] | None = None
+    most_cores: int = 0
     submit_kwargs: Mapping[str, Any] = field(default_factory=dict)
     seconds_to_wait: float = 60.0
     shared_from: float = float("inf")
@@ -107,8 +108,13 @@ class Driver:
             return bound  # else the workers' threads are the bound, and a queue on each worker keeps them busy
         return max(self._window(cores) or DEFAULT_AHEAD * cores, DEFAULT_AHEAD)
 
+    @property
+    def cores(self) -> int:
+        """Threads to keep busy: those that there are, or that there may be once there is work for them."""
+        return max(self._view.cores(self._settings.only_workers), self._settings.most_cores)
+
     def _pump(self) -> None:
-        cores = self._view.cores(self._settings.only_workers)
+        cores = self.cores
         if self.closed or (self._held and len(self._waiting) < cores):
             return
         self._held = False

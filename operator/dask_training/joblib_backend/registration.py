@@ -18,6 +18,7 @@ class Defaults:
     client: Any = None
     min_workers: int = 1
     threads_per_worker: int = 1
+    most_cores: int = 0
     wait_for_workers_timeout: float = 60.0
     scatter: str | Sequence[Any] | None = "auto"
     on_progress: OnProgress | None = None
@@ -39,6 +40,7 @@ def register(
     client: Any = None,
     min_workers: int = 1,
     threads_per_worker: int = 1,
+    most_cores: int = 0,
     wait_for_workers_timeout: float = 60.0,
     scatter: str | Sequence[Any] | None = "auto",
     on_progress: OnProgress | None = None,
@@ -48,6 +50,8 @@ def register(
     client: a connected `distributed.Client`; by default the current one when a backend is made.
     min_workers: a call waits for so many workers before it sends its first task.
     threads_per_worker: what the workers will have, for `n_jobs` while none is connected yet.
+    most_cores: threads of all workers that a cluster may have that grows with its work: a call sends tasks for so many
+        from the start, for else it would not grow. 0: it does not.
     wait_for_workers_timeout: seconds to wait for workers, at a call's start and when all are lost; 0: not.
     scatter: "auto", or objects to send to the workers ahead of the first task.
     on_progress: called with (done, total or None, number of the call, function name), at most ten times a second.
@@ -62,11 +66,14 @@ def register(
         raise ValueError(f"min_workers must be at least 1, got {min_workers}")
     if threads_per_worker < 1:
         raise ValueError(f"threads_per_worker must be at least 1, got {threads_per_worker}")
+    if most_cores < 0:
+        raise ValueError(f"most_cores must not be below 0, got {most_cores}")
     check_scatter(scatter)
     _Registry.defaults = Defaults(
         client=client,
         min_workers=min_workers,
         threads_per_worker=threads_per_worker,
+        most_cores=most_cores,
         wait_for_workers_timeout=wait_for_workers_timeout,
         scatter=scatter,
         on_progress=on_progress,

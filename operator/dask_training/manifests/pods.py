@@ -40,7 +40,7 @@ _STAY: Final = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karp
 def scheduler_pod(attempt: Attempt) -> Manifest:
     """The Dask scheduler."""
     spec = attempt.job.spec
-    variables = {Env.DASHBOARD: str(spec.scheduler.dashboard).lower()}
+    variables = {Env.DASHBOARD: str(spec.scheduler.dashboard).lower(), Env.THREADS: str(spec.workers.nthreads)}
     if spec.mode is Mode.SESSION:
         variables[Env.IDLE_TIMEOUT] = str(spec.idle_timeout_seconds)
         if spec.session is not None and spec.session.no_client_timeout_seconds is not None:

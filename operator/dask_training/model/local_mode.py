@@ -60,6 +60,11 @@ def ignored(job: TrainingJob, other_kinds: Sequence[str]) -> list[str]:
     }
     without_effect = [f"spec.{field}" for field, value in fields.items() if value]
     sentences = [f"On this machine these have no effect: {', '.join(without_effect)}."] if without_effect else []
+    if spec.workers.is_adaptive:
+        sentences.append(
+            f"spec.workers.maxReplicas is not followed on this machine: there are {spec.workers.replicas} worker(s) "
+            "(spec.workers.replicas) throughout."
+        )
     extended = {
         key for given in (spec.workers.resources.requests, spec.workers.resources.limits) for key in given if "/" in key
     }

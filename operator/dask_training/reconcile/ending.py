@@ -153,7 +153,7 @@ def start_attempt(view: View) -> Plan:
         metrics={},
         artifacts=None,
     )
-    status = status.with_workers(desired=view.desired_workers, ready=0, restarts=0, lost=0, leaving=())
+    status = status.with_workers(desired=view.initial_workers, ready=0, restarts=0, lost=0, leaving=())
     status = status.with_condition(
         Condition.CLUSTER_READY, Progress.CLUSTER_STARTING, "scheduler and workers are starting", now, holds=False
     )

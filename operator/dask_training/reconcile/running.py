@@ -16,11 +16,12 @@ from dask_training.manifests import (
     secret_request,
     worker_pod,
 )
-from dask_training.observed import DRAIN_GRACE_SECONDS, Pod
+from dask_training.observed import Pod
 from dask_training.reconcile.actions import Delete, Manifest, Plan
 from dask_training.reconcile.ending import end_attempt, suspend_attempt
 from dask_training.reconcile.judge import judge, scheduler_is_lost
-from dask_training.reconcile.release import TEARDOWN_GRACE_SECONDS, stuck, stuck_from
+from dask_training.reconcile.release import stuck, stuck_from
+from dask_training.reconcile.scaling import missing, surplus
 from dask_training.reconcile.view import View
 from dask_training.reconcile.writing import written
 from dask_training.status import Status, is_ready, with_telemetry, with_workers
@@ -44,7 +45,7 @@ def run_attempt(view: View) -> Plan:
     times = [*judgement.look_at, *stuck_from(view)]
     status = _status(view, times)
     create = tuple(_missing(view, times))
-    delete = (*_corpses(view, times), *_surplus(view), *stuck(view))
+    delete = (*_corpses(view, times), *surplus(view, times), *stuck(view))
     lost = status.workers.lost > view.status.workers.lost
     return written(
         view, status, create=create, delete=delete, look_at=times, first=lost, events_of=_being_made(view, times)
@@ -83,10 +84,8 @@ def _wanted(view: View, address: str) -> Iterator[Manifest | SecretRequest]:
         yield runner_pod(attempt, address)
     if scheduler_is_lost(view):
         return  # nobody is left for a new worker to talk to
-    there = {pod.index for pod in view.workers}
-    for index in range(view.desired_workers):
-        if index not in there:
-            yield worker_pod(attempt, index, address)
+    for index in missing(view):
+        yield worker_pod(attempt, index, address)
 
 
 def _address(view: View) -> str:
@@ -99,14 +98,6 @@ def _address(view: View) -> str:
 
 
 # What is too much.
-
-
-def _surplus(view: View) -> Iterator[Delete]:
-    """Workers above the number asked for, the highest first; each may finish what it works on."""
-    for pod in sorted(view.workers, key=lambda pod: -(pod.index or 0)):
-        if pod.deleting is None and pod.index is not None and pod.index >= view.desired_workers:
-            grace = DRAIN_GRACE_SECONDS if pod.is_running else TEARDOWN_GRACE_SECONDS
-            yield Delete.one("Pod", pod.name, pod.uid, grace)
 
 
 def _corpses(view: View, times: list[datetime.datetime]) -> Iterator[Delete]:

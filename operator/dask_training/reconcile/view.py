@@ -78,8 +78,26 @@ class View:
 
     @property
     def desired_workers(self) -> int:
-        """How many workers there are to be."""
+        """How many workers there are to be; of an adaptive job as many as before, where nothing tells of its work."""
+        workers, telemetry = self.spec.workers, self.observed.telemetry
+        if not workers.is_adaptive:
+            return self.initial_workers
+        asked = telemetry.demand if telemetry is not None else None
+        if asked is None:
+            asked = self.status.workers.desired or workers.replicas
+        return min(max(asked, workers.min_replicas), self.most_workers)
+
+    @property
+    def initial_workers(self) -> int:
+        """How many workers an attempt begins with."""
         return min(self.spec.workers.replicas, self.settings.max_workers)
+
+    @property
+    def most_workers(self) -> int:
+        """How many workers there may be, whatever the work asks for."""
+        workers = self.spec.workers
+        most = workers.max_replicas if workers.is_adaptive else None
+        return min(workers.replicas if most is None else most, self.settings.max_workers)
 
     @property
     def has_begun(self) -> bool:

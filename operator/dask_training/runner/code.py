@@ -37,8 +37,12 @@ def startup_timeout(job: TrainingJob) -> float:
 
 
 def child_config(job: TrainingJob, *, script: Path | None, address_file: Path | None) -> ChildConfig:
-    """What the child is to do; `script` is where the job's script lies, if it has one."""
+    """What the child is to do; `script` is where the job's script lies, if it has one.
+
+    `address_file` tells where the scheduler is of a run on this machine, whose number of workers is fixed.
+    """
     spec = job.spec
+    grows = spec.workers.is_adaptive and address_file is None and spec.cluster_ref is None
     runner = runner_of(job)
     return ChildConfig(
         script=str(script) if script else None,
@@ -50,6 +54,7 @@ def child_config(job: TrainingJob, *, script: Path | None, address_file: Path | 
             scatter=runner.joblib.scatter,
             min_workers=spec.workers.min_replicas,
             threads_per_worker=spec.workers.nthreads,
+            most_cores=(spec.workers.max_replicas or 0) * spec.workers.nthreads if grows else 0,
             loss_grace=spec.workers.loss_grace_seconds,
         ),
         workers=spec.workers.replicas,

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 
 class JoblibConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`spec.runner.joblib` and what the backend has to know of the workers; times in seconds."""
+    """`spec.runner.joblib` and what the backend has to know of the workers; times in seconds.
+
+    `most_cores`: threads of all workers that an adaptive job may have; 0 where their number is fixed.
+    """
 
     backend: str = "dask"
     scatter: str = "auto"
     min_workers: int = 1
     threads_per_worker: int = 1
+    most_cores: int = 0
     loss_grace: float
 
 
@@ -37,6 +41,7 @@ def turn_on(config: JoblibConfig, client: Client, channel: Channel) -> joblib.pa
         client=client,
         min_workers=config.min_workers,
         threads_per_worker=config.threads_per_worker,
+        most_cores=config.most_cores,
         wait_for_workers_timeout=config.loss_grace,
         scatter=config.scatter,
         on_progress=on_progress,

@@ -19,7 +19,7 @@ SECRET = b"0123456789abcdef"
 def scheduler(run, until, job, child):
     """Run a poller against a scheduler that answers with `reply`; give what it learned."""
 
-    async def scene(reply, *, phase="Running", seconds=0.3, pod_phase="Running"):
+    async def scene(reply, *, phase="Running", seconds=0.3, pod_phase="Running", status=None, scale_down=30.0, **spec):
         asked, told, cache = [], [], Cache()
 
         async def handle(request):
@@ -29,13 +29,14 @@ def scheduler(run, until, job, child):
         app = web.Application()
         app.router.add_route("*", "/{tail:.*}", handle)
         async with TestServer(app) as server:
-            body = job(phase=phase, attempt=1)
+            body = job(phase=phase, attempt=1, **status or {})
+            body["spec"] |= spec
             cache.put(JOBS, body)
-            status = {"phase": pod_phase, "podIP": "127.0.0.1"}
-            pod = child("Pod", body, "forest-aaaaa-1-scheduler", role="scheduler", status=status)
+            pod_status = {"phase": pod_phase, "podIP": "127.0.0.1"}
+            pod = child("Pod", body, "forest-aaaaa-1-scheduler", role="scheduler", status=pod_status)
             pod["metadata"] |= {"uid": "pod", "resourceVersion": "2"}
             cache.put(PODS, pod)
-            poller = TelemetryPoller(cache, SECRET, told.append, port=server.port)
+            poller = TelemetryPoller(cache, SECRET, told.append, port=server.port, scale_down=scale_down)
             task = asyncio.create_task(poller.run())
             await asyncio.sleep(seconds)
             task.cancel()
@@ -122,3 +123,78 @@ def test_a_scheduler_that_hangs_holds_nothing_up(scheduler, monkeypatch):
 
     asked, told, known = scheduler(reply, seconds=0.5)
     assert (len(asked), told, known) == (1, [], None)
+
+
+RANGE = {"replicas": 1, "minReplicas": 1, "maxReplicas": 8, "adaptive": True}
+
+
+def asking(targets):
+    """A scheduler that asks for one of these after the other, and for the last for ever."""
+    left = list(targets)
+
+    async def reply(_request):
+        target = left.pop(0) if len(left) > 1 else left[0]
+        asked = {"target": target, "idleWorkers": ["a", 1, "b"]}
+        return web.json_response({"codeStarted": True, "progress": {"done": len(left), "total": 1000}} | asked)
+
+    return reply
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """A tenth of the time between looks."""
+    monkeypatch.setattr("dask_training.handlers.telemetry.DEMAND_PERIOD", 0.2)
+    monkeypatch.setattr("dask_training.handlers.telemetry.TICK", 0.05)
+
+
+def test_an_adaptive_job_is_told_of_once_for_each_change_of_its_demand(scheduler, hurried):
+    reply = asking([1, 3, 3, 2, 5, 0, 0])
+    asked, told, known = scheduler(reply, seconds=2.0, workers=RANGE, status={"workers": {"desired": 1}})
+    assert len(asked) >= 7
+    assert (known.target, known.demand, known.idle_workers) == (0, 5, ("a", "b")), "down only after the window"
+    assert len(told) == 3, "1, 3 and 5"
+    assert known.done == 6, "progress is written as often as that of any job"
+
+
+def test_a_demand_goes_down_after_the_window_that_the_operator_is_set_to(scheduler, hurried):
+    reply = asking([4, 0])
+    _, told, known = scheduler(reply, seconds=1.6, workers=RANGE, status={"workers": {"desired": 1}}, scale_down=0.5)
+    assert (known.demand, len(told)) == (0, 2)
+
+
+def test_an_operator_that_was_just_started_begins_with_the_present_number(scheduler, hurried):
+    _, _, known = scheduler(asking([0]), seconds=0.6, workers=RANGE, status={"workers": {"desired": 6}})
+    assert known.demand == 6
+
+
+@pytest.mark.parametrize(
+    ("body", "spec"),
+    [
+        ({"codeStarted": True, "target": 4}, {"workers": RANGE | {"adaptive": False}}),
+        ({"codeStarted": True, "target": 4}, {"workers": {"replicas": 2, "minReplicas": 1}}),
+        ({"codeStarted": True, "target": 4}, {"workers": RANGE, "clusterRef": {"name": "shared"}}),
+        ({"codeStarted": True, "target": "many"}, {"workers": RANGE}),
+        ({"codeStarted": True}, {"workers": RANGE}),
+        ({"codeStarted": False, "target": 0}, {"workers": RANGE}),
+    ],
+    ids=["adaptive: false", "no maxReplicas", "somebody else's cluster", "no number", "an older image", "not begun"],
+)
+def test_nothing_is_known_of_a_demand_that_does_not_count(scheduler, hurried, body, spec):
+    _, _, known = scheduler(answer(body), seconds=0.4, **spec)
+    assert known.demand is None
+
+
+@pytest.mark.parametrize(("phase", "demand"), [("Starting", None), ("Running", 3)])
+def test_a_sessions_demand_counts_as_soon_as_its_cluster_is_ready(scheduler, hurried, phase, demand):
+    _, _, known = scheduler(answer({"target": 3}), phase=phase, seconds=0.4, workers=RANGE, mode="Session")
+    assert known.demand == demand
+
+
+def test_a_scheduler_is_asked_again_only_after_it_has_answered(scheduler, monkeypatch, hurried):
+    monkeypatch.setattr("dask_training.handlers.telemetry.EAGER_PERIOD", 0.1)
+
+    async def reply(_request):
+        await asyncio.sleep(5)
+
+    asked, _, _ = scheduler(reply, seconds=1.0)
+    assert len(asked) == 1

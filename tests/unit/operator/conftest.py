@@ -17,7 +17,7 @@ from dask_training.api import Label
 from dask_training.certificates import make_certificates
 from dask_training.model import TrainingJob
 from dask_training.model.schema import crd
-from dask_training.observed import Observed, Refusal
+from dask_training.observed import Observed, Refusal, Telemetry
 from dask_training.reconcile import Delete, SecretRequest, WriteStatus, plan, stages
 from dask_training.settings import OperatorSettings
 
@@ -72,6 +72,7 @@ class FakeCluster:
     refuse: Callable[[dict], tuple[int, str] | None] = lambda _: None
     refusals: dict = field(default_factory=dict)
     pod_events: list = field(default_factory=list)
+    telemetry: Telemetry | None = None
     check_after: float | None = None
 
     def __post_init__(self):
@@ -90,7 +91,7 @@ class FakeCluster:
             services=[each for (kind, _), each in self.objects.items() if kind == "Service"],
             events=self.pod_events,
             problems=tuple(self.refusals.values()),
-            **observed,
+            **{"telemetry": self.telemetry} | observed,
         )
         made = plan(parsed(self.body), self.body.get("status"), seen, self.now, self.settings)
         assert json.dumps([self.body, self.pods()]) == before, "the plan has changed its arguments"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 from typing import Any
 
 import msgspec
 from distributed import Scheduler, SchedulerPlugin
 from tornado import web
 
+from dask_training.api import Env
+from dask_training.runner.pod.demand import demand, target_seconds
 from dask_training.runner.pod.news import TOPIC, JobNews
 from dask_training.runner.pod.usage import Usage
 
@@ -68,6 +71,7 @@ class JobState(SchedulerPlugin):
     def status(self) -> dict[str, Any]:
         """The endpoint's reply."""
         scheduler, usage = self._scheduler, self._usage
+        asked = demand(scheduler, threads=int(os.environ.get(Env.THREADS, "1")))
         return {
             "workers": len(scheduler.workers),
             "threads": scheduler.total_nthreads,
@@ -80,6 +84,8 @@ class JobState(SchedulerPlugin):
             "idleSeconds": usage.idle_seconds,
             "clients": usage.clients,
             "noClientSeconds": usage.no_client_seconds,
+            "target": asked.target,
+            "idleWorkers": asked.idle,
         }
 
 
@@ -105,6 +111,7 @@ def add(scheduler: Scheduler, token: str, *, has_runner: bool = True) -> Usage:
     """Adds the endpoint to the scheduler's HTTP server; returns who uses the cluster."""
     if not token:
         raise ValueError("the token is empty: anybody could read the job's status")
+    target_seconds()  # a value that can't be used is told of now, and not by the endpoint's silence
     usage = Usage(scheduler)
     scheduler.add_plugin(usage)
     state = JobState(scheduler, usage, has_runner=has_runner)

@@ -20,6 +20,10 @@ from dask_training.termination import Termination
 
 _M_TRIM_THRESHOLD = -1
 _TRIM_BYTES = 65536
+# How much work a further worker has to find. Dask's own 5 s suits graphs that the scheduler knows whole; of a joblib
+# call it knows two tasks for each thread at a time, so fits of a second would never ask for many workers.
+_TARGET_DURATION = "DASK_DISTRIBUTED__ADAPTIVE__TARGET_DURATION"
+_TARGET = "500ms"
 _COMPLETE = "complete"  # in the layer once all of it is there: a container that is started again need not install it
 
 
@@ -77,6 +81,8 @@ def configure_dask(paths: PodPaths, role: str, *, threads: int | None) -> None:
     os.environ.update(tls_variables(leaf, paths.secret))
     os.environ.setdefault("DASK_TEMPORARY_DIRECTORY", str(paths.work))
     os.environ[Env.ROLE] = role
+    if role == "scheduler":
+        os.environ.setdefault(_TARGET_DURATION, _TARGET)
     if threads is not None:
         for name, value in thread_variables(threads).items():
             os.environ.setdefault(name, value)
