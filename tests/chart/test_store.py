@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import shutil
@@ -10,11 +11,16 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from subprocess import Popen
 
+import aiohttp
 import botocore.exceptions
 import botocore.session
 import pytest
 from botocore.config import Config
+
+from dask_training.handlers.store_accounts import Account, RootCredentials, StoreAdmin, sign
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +38,19 @@ def free_port() -> int:
 class Store:
     """A running store."""
 
-    def __init__(self, url: str, admin: list[str], root: tuple[str, str], region: str) -> None:
-        self.url, self.admin, self.root, self.region = url, admin, root, region
+    def __init__(self, ports: tuple[int, int], root: tuple[str, str], region: str, start: Callable[[], Popen]) -> None:
+        self.url, self.admin_url = (f"http://127.0.0.1:{port}" for port in ports)
+        self.root, self.region = root, region
+        self._start = start
+        self._process = start()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+    def start_again(self) -> None:
+        self.stop()
+        self._process = self._start()
 
     def client(self, access: str, secret: str):
         return botocore.session.get_session().create_client(
@@ -46,7 +63,10 @@ class Store:
         )
 
     def administer(self, *arguments: str) -> None:
-        subprocess.run([*self.admin, *arguments], check=True, capture_output=True, timeout=30)
+        who = ["--access", self.root[0], "--secret", self.root[1]]
+        where = ["--region", self.region, "--endpoint-url", self.admin_url]
+        command = [self._process.args[0], "admin", *who, *where, *arguments]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -76,17 +96,22 @@ def store(render_chart, versitygw, tmp_path_factory):
             environment[variable["name"]] = base64.b64decode(secrets[reference["name"]][reference["key"]]).decode()
     root = (environment["ROOT_ACCESS_KEY"], environment["ROOT_SECRET_KEY"])
 
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen([versitygw, *arguments], env=environment, stdout=log, stderr=log, cwd=folder)
-    try:
-        path = container["readinessProbe"]["httpGet"]["path"]
-        wait_for(f"http://127.0.0.1:{port}{path}", process, folder / "log")
-        where = ["--region", "eu-west-3", "--endpoint-url", f"http://127.0.0.1:{admin_port}"]
-        admin = [versitygw, "admin", "--access", root[0], "--secret", root[1], *where]
-        yield Store(f"http://127.0.0.1:{port}", admin, root, "eu-west-3")
-    finally:
-        process.terminate()
-        process.wait(10)
+    log, path = folder / "log", container["readinessProbe"]["httpGet"]["path"]
+
+    def start() -> Popen:
+        with log.open("a") as output:
+            process = Popen([versitygw, *arguments], env=environment, stdout=output, stderr=output, cwd=folder)
+        try:
+            wait_for(f"http://127.0.0.1:{port}{path}", process, log)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        return process
+
+    store = Store((port, admin_port), root, "eu-west-3", start)
+    yield store
+    store.stop()
 
 
 def wait_for(url, process, log):
@@ -162,3 +187,28 @@ def test_nobody_gets_in_without_an_account(store, teams):
         urllib.request.urlopen(f"{store.url}/artifacts-team-a/private", timeout=5)
     with pytest.raises(botocore.exceptions.ClientError, match="SignatureDoesNotMatch"):
         store.client("ns-team-a", "guessed").list_objects_v2(Bucket="artifacts-team-a")
+
+
+def test_no_account_is_taken_for_another(store):
+    """Though its name lies where that of another lay in the requests before."""
+    root = RootCredentials(*store.root)
+    admin = StoreAdmin(store.admin_url, store.region, lambda: root)
+    accounts = [Account.of(f"known-{number:08}", root) for number in range(8)]
+
+    async def owner(session: aiohttp.ClientSession, name: str, bucket: str) -> int:
+        """How it is answered that a bucket should be this account's."""
+        url = f"{store.admin_url}/{bucket}/create"
+        headers = sign("PATCH", url, b"", {"x-vgw-owner": name}, root, store.region)
+        async with session.patch(url, data=b"", headers=headers) as answer:
+            return answer.status
+
+    async def ask() -> tuple[set[int], set[int]]:
+        for account in accounts:
+            await admin.ensure(account)
+        store.start_again()
+        async with aiohttp.ClientSession() as session:
+            known = {await owner(session, each.access_key, each.bucket) for each in accounts}
+            unknown = {await owner(session, f"ns-other-{number:08}", "nobody-s") for number in range(400)}
+        return known, unknown
+
+    assert asyncio.run(ask()) == ({409}, {404})
