@@ -13,14 +13,25 @@ WORDS = "s3://models: InvalidAccessKeyId"
 
 
 class ClosedStore:
+    """Opens after some tries; never, unless told."""
+
+    def __init__(self, opens_after=float("inf")):
+        self.opens_after, self.tries = opens_after, 0
+
     def check_writable(self):
-        raise ArtifactError(WORDS)
+        self.tries += 1
+        if self.tries <= self.opens_after:
+            raise ArtifactError(WORDS)
 
 
 @pytest.fixture
 def keeper(tmp_path):
+    return keeper_of(ClosedStore(), tmp_path)
+
+
+def keeper_of(store, tmp_path):
     body = {"metadata": {"name": "job", "namespace": "ml", "uid": "u"}, "spec": {"runner": {"script": "pass"}}}
-    place = Place(ClosedStore(), "ml/job/u/1")
+    place = Place(store, "ml/job/u/1")
     job, workspace = TrainingJob.from_body(body), Workspace(tmp_path)
     return Keeper(job, 1, workspace, lambda _: None, place=place, fallback=None, lost="Nothing is kept.")
 
@@ -44,3 +55,12 @@ def test_a_failure_of_the_code_is_told_before_that_of_the_store(keeper):
     outcome, _ = keeper.keep(failed, {}, {}, hurried=False)
     assert (outcome.reason, outcome.exit_code) == (Reason.RUNNER_FAILED, 1)
     assert outcome.message == f"ValueError: bad rows\n{WORDS}\nNothing is kept."
+
+
+def test_a_store_that_opens_a_moment_later_is_waited_for_with_patience_alone(tmp_path):
+    assert keeper_of(ClosedStore(opens_after=1), tmp_path).check() is not None
+    store = ClosedStore(opens_after=1)
+    assert keeper_of(store, tmp_path).check(patience=5) is None
+    assert store.tries == 2
+    never = keeper_of(ClosedStore(), tmp_path).check(patience=0.2)
+    assert (never.reason, never.message) == (Reason.ARTIFACT_STORE_FAILED, WORDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from dask_training.runner.workspace import Workspace
 
 # A run that was told to end has 3 s for everything.
 _HURRY_SECONDS = 1.2
+_PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,22 @@ class Keeper:
         self._listen = listener
         self._failure = ""  # of the store, known before there is anything to store
 
-    def check(self) -> Outcome | None:
-        """The outcome of the attempt if its store can't be written to; None if it can."""
-        try:
-            self._place.store.check_writable()
-        except ArtifactError as error:
-            self._failure = str(error)
-            return Outcome(Reason.ARTIFACT_STORE_FAILED, self._failure, ExitCode.ARTIFACT_STORE)
-        return None
+    def check(self, *, patience: float = 0.0) -> Outcome | None:
+        """The outcome of the attempt if its store can't be written to; None if it can.
+
+        For *patience* seconds it is tried again whatever the store says.
+        """
+        give_up = time.monotonic() + patience
+        while True:
+            try:
+                self._place.store.check_writable()
+            except ArtifactError as error:
+                if time.monotonic() >= give_up:
+                    self._failure = str(error)
+                    return Outcome(Reason.ARTIFACT_STORE_FAILED, self._failure, ExitCode.ARTIFACT_STORE)
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return None
 
     def keep(
         self, outcome: Outcome, reported: Mapping[str, MetricValue], versions: Mapping[str, Any], *, hurried: bool

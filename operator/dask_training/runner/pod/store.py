@@ -23,6 +23,8 @@ from dask_training.runner.workspace import Workspace
 _LOST = "The files could not be kept: nothing else outlives the runner's pod."
 _NICE = 15  # what a store's library takes to be imported is not to be taken from those who start the cluster
 _CHECK_SECONDS = 10.0
+# The operator's own store, account and bucket may have been made this very moment: no refusal is its last word so soon.
+_SETTLE_SECONDS = 4.0
 
 
 class PodStore:
@@ -48,7 +50,9 @@ class PodStore:
             importing = threading.Thread(target=self._open_nicely, name="open-store", daemon=True)
             importing.start()
             importing.join()
-            failure = self._failure or (self._keeper.check() if self._keeper else None)
+            own = self._job.spec.artifacts.destination is None
+            patience = _SETTLE_SECONDS if own else 0.0
+            failure = self._failure or (self._keeper.check(patience=patience) if self._keeper else None)
             if failure is not None:
                 on_failure(failure)
             else:
