@@ -29,6 +29,7 @@ CANNOT = 3  # docker.sh's exit code: Docker can't be had here
 FIRST_TIMEOUT, TIMEOUT = 3600, 300
 SKIPPED = pytest.StashKey[str]()
 STARTED = pytest.StashKey[float]()
+NAMESPACES = pytest.StashKey[list[str]]()  # what a report of the test's failure is to show
 
 
 def pytest_configure(config):
@@ -199,10 +200,10 @@ def cluster(kind_cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def namespace(kind_cluster, request) -> Iterator[str]:
+def namespace(kind_cluster, request, reported) -> Iterator[str]:
     """A namespace of the test's own, which admits restricted pods alone; deleted after the test."""
     name = f"test-{uuid.uuid4().hex[:8]}"
-    request.node.stash[STARTED] = time.time()
+    reported(name)
     body = {
         "apiVersion": "v1",
         "kind": "Namespace",
@@ -269,13 +270,23 @@ def job_status(kind_cluster, namespace) -> Callable[[str], dict]:
 # The report.
 
 
+@pytest.fixture
+def reported(request) -> Callable[[str], None]:
+    """Called with a namespace: if the test fails, this and what the operator has said since are shown."""
+
+    def reported(namespace: str) -> None:
+        request.node.stash.setdefault(STARTED, time.time())
+        request.node.stash.setdefault(NAMESPACES, []).append(namespace)
+
+    return reported
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Adds to a failed test what the cluster looked like."""
     report = yield
     if report.failed and HERE in item.path.parents and (found := item.funcargs.get("kind_cluster")):
-        namespace = item.funcargs.get("namespace")
-        if namespace:
+        for namespace in item.stash.get(NAMESPACES, []):
             report.sections.append((f"namespace {namespace}", state(found, namespace)))
         report.sections.append(("operator", operator_log(found, item.stash.get(STARTED, call.start))))
     return report

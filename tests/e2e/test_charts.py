@@ -110,7 +110,7 @@ def release(found) -> Release:
 
 
 @pytest.fixture
-def make_namespace(tools) -> Iterator[Callable[[], str]]:
+def make_namespace(tools, reported) -> Iterator[Callable[[], str]]:
     """Makes namespaces that refuse pods with rights; deleted after the test."""
     made = []
 
@@ -119,6 +119,7 @@ def make_namespace(tools) -> Iterator[Callable[[], str]]:
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         tools.apply("default", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
         made.append(name)
+        reported(name)
         return name
 
     yield make

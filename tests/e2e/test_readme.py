@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 from readme import ON_KUBERNETES, README, ROOT, commands, missing, run, section
 
+NAMESPACE = "readme"
 COMMANDS = commands(section(README.read_text(), ON_KUBERNETES))
 
 
 @pytest.fixture(scope="module")
 def variables(cluster, tmp_path_factory):
     """What points the commands at the test's cluster, with a current namespace of their own."""
-    namespace = "readme"
-    cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found")
-    cluster.kubectl("create", "namespace", namespace)
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
+    cluster.kubectl("create", "namespace", NAMESPACE)
     kubeconfig = tmp_path_factory.mktemp("kube") / "config"
     kubeconfig.write_text(cluster.kubeconfig.read_text())
-    cluster.kubectl("config", "set-context", "--current", "--namespace", namespace, "--kubeconfig", str(kubeconfig))
+    cluster.kubectl("config", "set-context", "--current", "--namespace", NAMESPACE, "--kubeconfig", str(kubeconfig))
     yield {"KUBECONFIG": str(kubeconfig)}
-    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda each: each.line)
-def test_a_command_does_on_a_cluster_what_the_readme_shows(variables, folder, command):
+def test_a_command_does_on_a_cluster_what_the_readme_shows(variables, folder, command, reported):
+    reported(NAMESPACE)
     # `make` is what the cluster's fixture has run already, in the project's own folder.
     where = ROOT if command.line.startswith("make ") else folder
     code, printed = run(command.line, where, {} if where == ROOT else variables, timeout=290)
