@@ -7,8 +7,12 @@ DaskTrainingError
 ├── PackagesError           `packages` could not be installed
 ├── CommandError            `spec.runner.command` can't be started
 ├── PortTakenError          something else listens on the port that the dashboard was given
+├── OptionError             a parameter of a function that can't be used; the message begins with its name
 ├── ClusterError            the Dask cluster could not be started, or was lost
 │   ├── StartupDeadlineError    not enough workers by startupDeadlineSeconds
+│   ├── ClusterStartError       a session's cluster ended while it started
+│   │   └── ClusterStartTimeoutError  it was not ready within startup_timeout
+│   ├── NotAttachableError      a session's cluster whose key is not on this machine
 │   ├── WorkersLostError        fewer than minReplicas workers for lossGraceSeconds
 │   ├── SchedulerLostError      the scheduler ended
 │   └── TaskKilledWorkersError  a task took each worker it ran on down with it
@@ -51,12 +55,32 @@ class PortTakenError(DaskTrainingError):
     """Something else listens on the port that the dashboard was to have."""
 
 
+class OptionError(DaskTrainingError, ValueError):
+    """A parameter that can't be used; the message begins with its name. Nothing was made."""
+
+
 class ClusterError(DaskTrainingError):
     """The Dask cluster could not be started, or was lost."""
 
 
+class ClusterStartError(ClusterError):
+    """A session's cluster ended while it started, and was removed; `reason` is its status's, such as ConfigError."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ClusterStartTimeoutError(ClusterStartError, TimeoutError):
+    """A session's cluster was not ready within `startup_timeout`, and was removed; the message says what it lacked."""
+
+
 class StartupDeadlineError(ClusterError):
     """Fewer than `spec.workers.minReplicas` workers had connected by `spec.startupDeadlineSeconds`."""
+
+
+class NotAttachableError(ClusterError):
+    """A session's cluster that this process has no key for, or that has ended."""
 
 
 class WorkersLostError(ClusterError):

@@ -57,6 +57,8 @@ class Connection:
         self._connect_seconds = connect_seconds
         self.api_client, self.context, current = _configured(context)
         self.namespace: str = namespace or current
+        self.pod_namespace = "" if self.context else current
+        """In a pod that is let in by its service account: the pod's namespace; else empty."""
         self.server = str(self.api_client.configuration.host)
         self._resources: dict[str, dict[str, tuple[str, bool]]] = {}
 
@@ -204,13 +206,26 @@ class Connection:
         )
 
 
+def is_configured() -> bool:
+    """Whether there is a kubeconfig, or this is a pod with a service account: a way to a cluster, be it usable or not."""
+    return _kubeconfig_is_there(_kubeconfig_files()) or "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def _kubeconfig_files() -> str:
+    return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+
+
+def _kubeconfig_is_there(files: str) -> bool:
+    return any(Path(file).expanduser().is_file() for file in files.split(os.pathsep) if file)
+
+
 def _configured(context: str | None) -> tuple[Any, str, str]:
     """An API client, the context's name ("" in a pod) and its namespace."""
     import urllib3  # noqa: PLC0415 - comes with kubernetes
     from kubernetes.client import ApiClient, Configuration  # noqa: PLC0415 - most of a second; --help need not wait
 
-    files = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-    there = any(Path(file).expanduser().is_file() for file in files.split(os.pathsep) if file)
+    files = _kubeconfig_files()
+    there = _kubeconfig_is_there(files)
     in_pod = not there and not context and "KUBERNETES_SERVICE_HOST" in os.environ
     if not there and not in_pod:
         raise NoKubeconfigError(

@@ -143,10 +143,10 @@ def job_pods(
     return sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
 
 
-def no_operator(namespace: str) -> str:
+def no_operator(namespace: str, seconds: float = OPERATOR_SECONDS) -> str:
     """What to say of a job that nobody has looked at."""
     return (
-        f"no operator seems to watch namespace {namespace}: the job has no status after {OPERATOR_SECONDS:.0f} s.\n"
+        f"no operator seems to watch namespace {namespace}: the job has no status after {seconds:.0f} s.\n"
         "Does it run? kubectl get pods -A -l app.kubernetes.io/name=dask-training-operator\n"
         "Does it watch this namespace? See watchNamespaces in the values of its Helm release."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,7 +30,25 @@ def pack_folder(folder: Path) -> dict[str, bytes]:
     files = {str(path.relative_to(folder).as_posix()): path for path in _files(folder)}
     if not files:
         raise CodeError(f"{folder} holds no files to send along")
-    contents = {name: _read(path) for name, path in files.items()}
+    return _packed({name: _read(path) for name, path in files.items()}, folder)
+
+
+def pack_files(paths: Sequence[Path]) -> dict[str, bytes]:
+    """As `pack_folder`, of single files and whole folders (packages), each under its own name."""
+    contents: dict[str, bytes] = {}
+    for path in paths:
+        name = path.resolve().name
+        files = {f"{name}/{each.relative_to(path).as_posix()}": each for each in _files(path)} if path.is_dir() else {}
+        if path.is_dir() and not files:
+            raise CodeError(f"{path} holds no files to send along")
+        for key, each in (files or {name: path}).items():
+            if key in contents:
+                raise CodeError(f"{path} has the same name as another of the files to send along")
+            contents[key] = _read(each)
+    return _packed(contents, paths[0].resolve().parent)
+
+
+def _packed(contents: Mapping[str, bytes], folder: Path) -> dict[str, bytes]:
     data = {name: content for name, content in contents.items() if "/" not in name}
     deeper = {name: content for name, content in contents.items() if "/" in name}
     if deeper and PACKAGES_ZIP in data:

@@ -26,7 +26,7 @@ class PodHTTP(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Open the way to the pod; called by the first request and by one after `close`."""
-        self._forward = _bounded(self._open)
+        self._forward = bounded(self._open)
         self.sock = self._forward.socket(self.port)
         self.sock.settimeout(_ANSWER_SECONDS)
 
@@ -59,8 +59,8 @@ class PodHTTP(http.client.HTTPConnection):
             raise UnreachableError(f"the API server does not forward to pod {self._pod}: {reason}") from error
 
 
-def _bounded(call: Any) -> Any:
-    """What *call* returns; the websocket library itself waits for ever for a server that says nothing."""
+def bounded(call: Any) -> Any:
+    """What *call* returns, or UnreachableError; the websocket library waits for ever for a server that says nothing."""
     result: list[Any] = []
     errors: list[BaseException] = []
 

@@ -146,11 +146,11 @@ def _apply(connection: Connection, body: Body, namespace: str, *, dry_run: bool 
 
 def _create(connection: Connection, maps: Sequence[Body], job: Body, namespace: str) -> Body:
     """Make the job with its ConfigMaps, which then go when it goes."""
-    for each in maps:
-        _apply(connection, each, namespace)
     try:
+        for each in maps:
+            _apply(connection, each, namespace)
         made = _post(connection, job, namespace)
-    except KubernetesError:
+    except BaseException:  # Ctrl-C, too
         for each in maps:
             with contextlib.suppress(KubernetesError):
                 connection.request("DELETE", core_path(namespace, "configmaps", each["metadata"]["name"]))
