@@ -18,7 +18,15 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # The public names: adding one is a decision, removing one breaks somebody's script.
 PUBLIC = {
-    "dask_training": {"__version__", "artifacts_dir", "client", "report"},
+    "dask_training": {
+        "TrainingCluster",
+        "__version__",
+        "artifacts_dir",
+        "client",
+        "launch_cluster",
+        "list_clusters",
+        "report",
+    },
     "dask_training.artifacts": {
         "ArtifactStore",
         "Manifest",
@@ -32,6 +40,7 @@ PUBLIC = {
         "refused",
     },
     "dask_training.client": {"JobHandle", "TrainingClient"},
+    "dask_training.session": {"ClusterSummary", "TrainingCluster", "launch_cluster", "list_clusters"},
     "dask_training.joblib_backend": {"DaskBackend", "register"},
     "dask_training.local": {"LocalOptions", "StopSignal", "run_locally"},
     "dask_training.manifests": {

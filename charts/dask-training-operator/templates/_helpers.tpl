@@ -146,10 +146,22 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 # Logs, the dashboard; create and delete: the pod through which artifacts are downloaded.
 - {apiGroups: [""], resources: [pods], verbs: [get, list, watch, create, delete]}
 - {apiGroups: [""], resources: [pods/log], verbs: [get]}
-- {apiGroups: [""], resources: [pods/portforward], verbs: [create]}
+# create: for kubectl; get: for websockets, as dask-training has them.
+- {apiGroups: [""], resources: [pods/portforward], verbs: [get, create]}
 - {apiGroups: [""], resources: [events], verbs: [list]}
 # Local code that goes along with a job.
 - {apiGroups: [""], resources: [configmaps], verbs: [get, list, create, update, patch, delete]}
+{{- end -}}
+
+{{/* What the service account of a session's pod needs for launch_cluster and launch_workers, and no more: no pod can be made or entered with it. */}}
+{{- define "dask-training-operator.sessionRules" -}}
+- {apiGroups: [dask-training.io], resources: [dasktrainingjobs], verbs: [get, list, watch, create, patch, delete]}
+# Its own pod, which owns what it launches; why a worker's pod does not run, and its log.
+- {apiGroups: [""], resources: [pods], verbs: [get, list]}
+- {apiGroups: [""], resources: [pods/log], verbs: [get]}
+- {apiGroups: [""], resources: [events], verbs: [list]}
+# Local code that goes along.
+- {apiGroups: [""], resources: [configmaps], verbs: [create, patch, delete]}
 {{- end -}}
 
 {{- define "dask-training-operator.viewerRules" -}}

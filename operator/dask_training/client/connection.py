@@ -207,7 +207,7 @@ class Connection:
 
 
 def is_configured() -> bool:
-    """Whether there is a kubeconfig, or this is a pod with a service account: a way to a cluster, be it usable or not."""
+    """Whether there is a kubeconfig, or this is a pod with a service account, be it usable or not."""
     return _kubeconfig_is_there(_kubeconfig_files()) or "KUBERNETES_SERVICE_HOST" in os.environ
 
 

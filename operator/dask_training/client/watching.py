@@ -104,6 +104,8 @@ class Watcher:
             jobs_path(self._namespace), query=query, read_seconds=_SILENCE_SECONDS
         ) as response:
             self._response = response
+            if self._stopped.is_set():  # while the stream was opened: nobody ends it
+                return
             for line in _lines(response):
                 event = json.loads(line)
                 if event["type"] == "ERROR":  # such as 410: too old; what there is now comes next

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from distributed.security import Security
 
@@ -15,6 +15,8 @@ class Access:
 
     address: str
     security: Security
+    scheduler_info: Any = None
+    """What is known of the scheduler and its workers, if somebody keeps it up to date already."""
 
 
 class Backend(Protocol):
@@ -37,7 +39,7 @@ class Backend(Protocol):
     async def adapt(self, minimum: int, maximum: int) -> None:
         """Let the number of workers follow the work."""
 
-    async def logs(self, scheduler: bool, workers: bool | Collection[str]) -> Mapping[str, str] | None:
+    async def logs(self, *, scheduler: bool, workers: bool | Collection[str]) -> Mapping[str, str] | None:
         """The logs by what wrote them; None: ask the scheduler and the workers."""
 
     def dashboard(self, address: str) -> tuple[str, int] | None:

@@ -69,6 +69,7 @@ class TrainingCluster(Cluster):
         self._startup_seconds = startup_seconds
         self._adaptive = adapting
         self._reason = ""
+        self._shared_info: Any = None
         self.security: Any = None
         self._finalizer = weakref.finalize(self, backend.release)
         if not self.called_from_running_loop:
@@ -125,7 +126,11 @@ class TrainingCluster(Cluster):
             self.security = access.security
             arguments = access.security.get_connection_args("client")
             self.scheduler_comm = rpc(access.address, timeout=_CONNECT_SECONDS, connection_args=arguments)
-            await self._connect(begin + self._startup_seconds)
+            if access.scheduler_info is None:
+                await self._connect(begin + self._startup_seconds)
+            else:
+                self.scheduler_info = self._shared_info = access.scheduler_info
+                self.status = Status.running
             if self._backend.wait:
                 await self._await_workers(self._backend.wait, begin + self._startup_seconds)
         except BaseException:
@@ -187,25 +192,25 @@ class TrainingCluster(Cluster):
     def scale(self, n: int) -> Awaitable[None] | None:
         """Have *n* workers; those that go hand over what they hold first. Ends `adapt`."""
         count = worker_count("n", n)
-        return self.sync(self._scale, count)  # type: ignore[no-any-return]
+        return self.sync(self._scale, count)
 
     async def _scale(self, count: int) -> None:
         await self._backend.scale(count)
         self._adaptive = None
 
-    def adapt(self, minimum: int = 1, maximum: int | None = None, **unknown: Any) -> Awaitable[None] | None:  # type: ignore[override]
+    def adapt(self, minimum: int = 1, maximum: int | None = None, **unknown: Any) -> Awaitable[None] | None:
         """Let the number of workers follow the work, between the two; `scale` ends it."""
         if unknown:
             name = next(iter(unknown))
             raise OptionError(f"{name}: adapt() has minimum and maximum alone; the operator decides when")
         low, high = worker_range(minimum, maximum)
-        return self.sync(self._adapt, low, high)  # type: ignore[no-any-return]
+        return self.sync(self._adapt, low, high)
 
     async def _adapt(self, minimum: int, maximum: int) -> None:
         await self._backend.adapt(minimum, maximum)
         self._adaptive = Adapting(minimum, maximum) if maximum > minimum else None
 
-    async def _wait_for_workers(self, n_workers: int = 0, timeout: Any = None) -> None:
+    async def _wait_for_workers(self, n_workers: int = 0, timeout: Any = None) -> None:  # noqa: ASYNC109 - distributed's
         try:
             while True:  # a connection that is cut meanwhile is made again
                 try:
@@ -217,16 +222,21 @@ class TrainingCluster(Cluster):
                         raise
                     await asyncio.sleep(_RECONNECT_SECONDS)
                 else:
-                    return
+                    break
+            if self._shared_info is not None:
+                self.scheduler_info = self._shared_info
         except TimeoutError as error:
             if problem := await self._backend.problem():
                 error.add_note(problem)
             raise
 
     async def _get_logs(
-        self, cluster: bool = True, scheduler: bool = True, workers: bool | Collection[str] = True
+        self,
+        cluster: bool = True,  # noqa: FBT001, FBT002 - as distributed has it
+        scheduler: bool = True,  # noqa: FBT001, FBT002 - as above
+        workers: bool | Collection[str] = True,  # noqa: FBT001, FBT002 - as above
     ) -> Logs:
-        found = await self._backend.logs(scheduler, workers)
+        found = await self._backend.logs(scheduler=scheduler, workers=workers)
         if found is None:
             return await super()._get_logs(cluster=cluster, scheduler=scheduler, workers=workers)
         logs = Logs()
@@ -283,7 +293,7 @@ class TrainingCluster(Cluster):
             await self._close()
 
     def close(self, timeout: float | None = None, *, shutdown: bool | None = None) -> Any:
-        """Let go of the cluster, and end it unless it was made with shutdown_on_close=False; *shutdown* overrides that."""
+        """Let go of the cluster, and end it unless it was made with shutdown_on_close=False; or as *shutdown* says."""
         if shutdown is not None:
             self._backend.shutdown_on_close = shutdown
         result = super().close(timeout)
@@ -317,5 +327,3 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")
-
-

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from dask_training.api import Phase, Reason, Role, child_name
+from dask_training.api import HEARTBEAT_ANNOTATION, HEARTBEAT_MANAGER, Phase, Reason, Role, child_name
 from dask_training.client.connection import MERGE_PATCH, Body, Connection, core_path, jobs_path
 from dask_training.client.following import job_pods, no_operator
 from dask_training.client.jobs import JobHandle
@@ -30,7 +30,6 @@ from dask_training.errors import (
 from dask_training.model import JobFileError
 from dask_training.session.keys import Credentials, make_key
 from dask_training.session.manifest import (
-    HEARTBEAT,
     adapt_patch,
     option_error,
     pod_owner,
@@ -40,7 +39,6 @@ from dask_training.session.manifest import (
 from dask_training.session.options import Options
 
 _LOOK_SECONDS: Final = 0.25
-_HEARTBEAT_MANAGER: Final = "dask-training-heartbeat"
 # Where a pod's name stands: by the downward API, or its host name.
 _POD_NAMES: Final = ("POD_NAME", "MY_POD_NAME", "HOSTNAME")
 
@@ -111,7 +109,7 @@ class SessionJob:
     def beat(self) -> None:
         """Say that its owner is alive."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._patch({"metadata": {"annotations": {HEARTBEAT: now}}}, manager=_HEARTBEAT_MANAGER)
+        self._patch({"metadata": {"annotations": {HEARTBEAT_ANNOTATION: now}}}, manager=HEARTBEAT_MANAGER)
 
     def delete(self) -> None:
         """Remove it with all that it has running; well if it is gone already."""
@@ -279,7 +277,7 @@ def _own_pod(connection: Connection, say: Callable[[str], None]) -> Body | None:
 
 
 def _remove(connection: Connection, namespace: str, name: str, request: str) -> None:
-    """Delete the job that was made for this very request, if it was made; what can't be deleted goes by its time-outs."""
+    """Delete the job that was made for this very request, if it was; else it goes by its time-outs."""
     with contextlib.suppress(KubernetesError):
         body = connection.request("GET", jobs_path(namespace, name))
         if (body["spec"].get("session") or {}).get("certificateSigningRequest") == request and not is_gone(body):

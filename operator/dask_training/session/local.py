@@ -63,7 +63,8 @@ class Local:
         if options.is_adaptive:
             await self.adapt(options.minimum, options.maximum)
         self._watching = asyncio.ensure_future(self._watch(on_end))
-        return Access(str(self._cluster.scheduler_address), self._cluster.security)
+        address, info = str(self._cluster.scheduler_address), self._cluster.scheduler_info
+        return Access(address, self._cluster.security, info)
 
     async def problem(self) -> str:
         """See `Backend`."""
@@ -79,7 +80,7 @@ class Local:
         """See `Backend`; distributed decides."""
         self._cluster.adapt(minimum=minimum, maximum=maximum)
 
-    async def logs(self, scheduler: bool, workers: bool | Collection[str]) -> Mapping[str, str] | None:  # noqa: ARG002 - none
+    async def logs(self, *, scheduler: bool, workers: bool | Collection[str]) -> Mapping[str, str] | None:  # noqa: ARG002 - none
         """See `Backend`."""
         return None
 
@@ -168,7 +169,9 @@ def _not_here(options: Options) -> list[str]:
     """What processes of this machine can't have."""
     notices = []
     if options.secrets:
-        notices.append(f"Without Kubernetes there are no Secrets ({', '.join(options.secrets)}): set their variables here")
+        notices.append(
+            f"Without Kubernetes there are no Secrets ({', '.join(options.secrets)}): set their variables here"
+        )
     if options.gpu:
         notices.append("Without Kubernetes GPUs are not shared out: all workers see all GPUs of this machine")
     return notices

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from dask_training.api import API_VERSION, KIND, LABEL_PREFIX, Mode
+from dask_training.api import API_VERSION, KIND, Mode
 from dask_training.client.connection import FIELD_MANAGER, Body
 from dask_training.errors import OptionError
 from dask_training.model import JobFileError, TrainingJob
 from dask_training.session.options import Options
 
-HEARTBEAT: Final = f"{LABEL_PREFIX}heartbeat"
 # The owner's process writes this often; a computation that holds Python's lock all the while may take up to the
 # time-out less that. What ends a cluster sooner whose process has died is that it has no client any more.
 HEARTBEAT_SECONDS: Final = 30.0
@@ -41,7 +40,7 @@ _PARAMETERS: Final = {
 
 
 def session_body(options: Options, *, name: str, namespace: str, request: str, owner: Body | None) -> Body:
-    """The job for *options* with the certificate signing *request* (PEM); *owner* is the session's pod, if there is one.
+    """The job for *options* with the certificate signing *request* (PEM), and the session's pod as *owner*.
 
     Raises OptionError for what the model refuses.
     """
@@ -126,5 +125,7 @@ def _resources(cpu: str, memory: str, gpu: int) -> dict[str, Any]:
 
 
 def _parameter(path: str) -> str:
-    fitting = (name for start, name in _PARAMETERS.items() if path == start or path.startswith((f"{start}.", f"{start}[")))
+    fitting = (
+        name for start, name in _PARAMETERS.items() if path == start or path.startswith((f"{start}.", f"{start}["))
+    )
     return next(fitting, path or FIELD_MANAGER)

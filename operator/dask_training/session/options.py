@@ -30,9 +30,10 @@ _BYTES: Final = re.compile(r"([0-9.]+)\s*([KMGTP]i?)B?", re.IGNORECASE)
 
 
 # The parameters of `launch_cluster` that describe the cluster.
-PARAMETERS: Final = frozenset(
-    "n_workers cpu memory gpu threads name image packages code env secrets tags idle_timeout no_client_timeout "
-    "active_deadline shutdown_on_close scheduler_cpu scheduler_memory startup_timeout wait".split()
+PARAMETERS: Final = (
+    *("n_workers", "cpu", "memory", "gpu", "threads", "name", "image", "packages", "code", "env", "secrets", "tags"),
+    *("idle_timeout", "no_client_timeout", "active_deadline", "shutdown_on_close", "scheduler_cpu", "scheduler_memory"),
+    *("startup_timeout", "wait"),
 )
 
 
@@ -267,13 +268,12 @@ def _code(given: Any) -> dict[str, bytes]:
     """Of one folder its content, else the files and folders by their names: as they are imported."""
     if given is None:
         return {}
-    paths = [given] if isinstance(given, (str, Path)) else list(given)
-    if not paths:
-        return {}
     try:
-        places = [Path(each).expanduser() for each in paths]
+        places = [Path(each).expanduser() for each in ([given] if isinstance(given, (str, Path)) else given)]
     except TypeError:
         raise OptionError(f"code: must be a path, or a list of paths, got {given!r}") from None
+    if not places:
+        return {}
     missing = next((place for place in places if not place.exists()), None)
     if missing is not None:
         raise OptionError(f"code: there is no {missing}")

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Final, TypeVar
+from typing import Final
 
 from dask_training.api import Port
 from dask_training.client.connection import Connection, jobs_path
@@ -22,7 +22,6 @@ from dask_training.session.manifest import HEARTBEAT_SECONDS
 from dask_training.session.options import Options
 from dask_training.session.pulse import Pulse
 
-_Result = TypeVar("_Result")
 _CLEAN_UP_SECONDS: Final = 20.0
 
 
@@ -113,7 +112,7 @@ class Remote:
         """See `Backend`; the operator decides from then on."""
         await asyncio.to_thread(self.job.adapt, minimum, maximum)
 
-    async def logs(self, scheduler: bool, workers: bool | Collection[str]) -> Mapping[str, str] | None:
+    async def logs(self, *, scheduler: bool, workers: bool | Collection[str]) -> Mapping[str, str] | None:
         """What the pods have written, by "Scheduler" and the workers' names."""
         return await asyncio.to_thread(self._logs, scheduler=scheduler, workers=workers)
 
