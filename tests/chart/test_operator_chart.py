@@ -301,12 +301,27 @@ def test_people_see_all_that_they_may_change_and_viewers_change_nothing(render_c
         ("dasktrainingjobs/scale", "patch"),
         ("pods/log", "get"),
         ("pods/portforward", "create"),
+        ("pods/portforward", "get"),
         ("configmaps", "create"),
     }
     assert not [verb for resource, verb in may if resource == "dasktrainingjobs/status" and verb != "get"]
 
 
-@pytest.mark.parametrize(("role", "aggregated"), [("-user", {"admin", "edit"}), ("-viewer", {"admin", "edit", "view"})])
+def test_a_session_may_launch_what_is_its_own_and_nothing_that_leads_further(render_chart):
+    """A notebook runs whatever its user types: with this role it neither makes nor enters pods, nor reads keys."""
+    documents = render_chart()
+    [session], [user] = (of_kind(documents, "ClusterRole", role) for role in ("-session", "-user"))
+    may = {(resource, verb) for _, resource, verb, _ in rule_set(session["rules"])}
+    jobs = {("dasktrainingjobs", verb) for verb in ("get", "list", "watch", "create", "patch", "delete")}
+    reads = {("pods", "get"), ("pods", "list"), ("pods/log", "get"), ("events", "list")}
+    assert may == jobs | reads | {("configmaps", verb) for verb in ("create", "patch", "delete")}
+    assert rule_set(user["rules"]) > rule_set(session["rules"])
+
+
+@pytest.mark.parametrize(
+    ("role", "aggregated"),
+    [("-user", {"admin", "edit"}), ("-viewer", {"admin", "edit", "view"}), ("-session", set())],
+)
 def test_kubernetes_own_roles_include_them_unless_switched_off(render_chart, role, aggregated):
     def labels(values):
         [found] = of_kind(render_chart(values=values), "ClusterRole", role)
