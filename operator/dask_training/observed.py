@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeGuard
 
-from dask_training.api import Label, Role
+from dask_training.api import HEARTBEAT_MANAGER, Label, Role
 from dask_training.model import TrainingJob, parse_quantity
+from dask_training.refusal import Refusal
 from dask_training.termination import Termination, clean, parse, tail
 
 Raw = Mapping[str, Any]
@@ -138,40 +139,6 @@ class Service:
     deleting: bool = False
 
 
-def is_quota(code: int, message: str) -> bool:
-    """Whether a refusal is a ResourceQuota's, or a new one's that Kubernetes has not counted for yet."""
-    return code == 403 and ("exceeded quota" in message or "status unknown for quota" in message)
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """The API server refused to create an object and will do so again unless something changes.
-
-    `code` is the HTTP status (403, 409 for one that belongs to somebody else, 422), `reason` and `message` Kubernetes'
-    own, `since` the time of the first refusal and `last` that of the latest of `count` in a row.
-    """
-
-    kind: str
-    name: str
-    code: int
-    reason: str
-    message: str
-    since: datetime.datetime
-    last: datetime.datetime | None = None
-    count: int = 1
-
-    @property
-    def is_quota(self) -> bool:
-        """Whether a ResourceQuota stands in the way."""
-        return is_quota(self.code, self.message)
-
-    @property
-    def retry_at(self) -> datetime.datetime:
-        """When it may be tried again: after 5 s, then twice as long each time, up to a minute."""
-        delay = min(5 * 2 ** min(self.count - 1, 10), 60)
-        return (self.last or self.since) + datetime.timedelta(seconds=delay)
-
-
 @dataclass(frozen=True)
 class Telemetry:
     """What the scheduler's status endpoint said last; it never decides over a verdict.
@@ -225,7 +192,8 @@ class Observed:
     """All that is known of one job's objects at one moment.
 
     `confirmed` is False where the pods come from a watch that may lag behind: a plan that rests on a pod's absence
-    then asks for a list of them first (`Plan.confirm`).
+    then asks for a list of them first (`Plan.confirm`). `owner_gone`: what has become of the pod that the job belongs
+    to, in words; "" while it is there. `heartbeat`: when the job's heartbeat came last, by the API server's clock.
     """
 
     pods: tuple[Pod, ...] = ()
@@ -234,6 +202,8 @@ class Observed:
     refusals: tuple[Refusal, ...] = ()
     mount_errors: Mapping[str, str] = field(default_factory=dict)
     confirmed: bool = True
+    owner_gone: str = ""
+    heartbeat: datetime.datetime | None = None
 
     @classmethod
     def of(
@@ -246,6 +216,7 @@ class Observed:
         telemetry: Telemetry | None = None,
         problems: Sequence[Refusal] = (),
         confirmed: bool = True,
+        owner_gone: str = "",
     ) -> Observed:
         """Facts from raw objects; those of other jobs (by their label job-uid) are left out.
 
@@ -260,6 +231,8 @@ class Observed:
             refusals=tuple(problems),
             mount_errors=_mount_errors(events),
             confirmed=confirmed,
+            owner_gone=owner_gone,
+            heartbeat=None if isinstance(job, TrainingJob) else _heartbeat(job),
         )
 
     def of_attempt(self, attempt: int, role: Role | None = None) -> tuple[Pod, ...]:
@@ -356,6 +329,16 @@ def _mount_errors(events: Iterable[Raw]) -> dict[str, str]:
     failed = [event for event in events if event.get("reason") in ("FailedMount", "FailedAttachVolume")]
     failed.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
     return {event["involvedObject"]["name"]: clean(event.get("message") or "") for event in failed}
+
+
+def _heartbeat(job: Raw) -> datetime.datetime | None:
+    """The API server notes when a field manager has changed what is its own: no client's clock counts."""
+    times = [
+        time_of(entry.get("time"))
+        for entry in job["metadata"].get("managedFields") or ()
+        if entry.get("manager") == HEARTBEAT_MANAGER
+    ]
+    return max((time for time in times if time is not None), default=None)
 
 
 def _first(items: Sequence[Raw] | None) -> Raw:

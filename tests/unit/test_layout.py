@@ -55,6 +55,7 @@ PUBLIC = {
         "scheduler_token",
         "secret_request",
         "selector",
+        "session_status",
         "store_url",
         "worker_pod",
         "workers_selector",

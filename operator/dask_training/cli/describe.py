@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dask_training.api import Phase
+from dask_training.api import Mode, Phase
 from dask_training.cli.cluster import Commands
 from dask_training.cli.tables import phase_colour
 from dask_training.cli.watch.text import age, duration, metrics_line, plain, plural, size
@@ -83,7 +83,7 @@ def _facts(job: _Body, now: float, server: str) -> list[tuple[str, str]]:
         ("Created", f"{age(job['metadata'].get('creationTimestamp'), now)} ago"),
         ("Attempt", f"{status['attempt']} of {most} at most" if status.get("attempt") else ""),
         ("Workers", counts),
-        ("Progress", f"{progress} tasks" if progress else ""),
+        ("Progress", progress if spec.get("mode") == Mode.SESSION else f"{progress} tasks" if progress else ""),
         ("Metrics", metrics_line(status.get("metrics") or {})),
         ("Time", ", ".join(f"{name} {duration(timings[name])}" for name in phases)),
         ("Reserved", taken),

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dask_training.certificates import make_certificates
 from dask_training.handlers.cache import Cache
 from dask_training.handlers.logs import about, about_key
 from dask_training.handlers.refusals import Refusals
@@ -31,6 +30,7 @@ from dask_training.kube.errors import (
     UnknownOutcomeError,
 )
 from dask_training.kube.resources import BY_KIND, JOBS, PODS, SECRETS
+from dask_training.manifests import session_status
 from dask_training.reconcile import Delete, Plan, SecretRequest, WriteStatus, stages
 from dask_training.status import timestamp
 
@@ -108,49 +108,52 @@ class Executor:
             case WriteStatus():
                 await self._write(job, action)
             case SecretRequest():
-                await self._create_secret(action)
+                await self._create_secret(job, action)
             case Delete():
                 await self._delete(key[0], job, action)
             case dict():
                 await self._create(action)
 
     async def _write(self, job: JSONObject, action: WriteStatus) -> None:
-        metadata, before = job["metadata"], job.get("status") or {}
+        before = job.get("status") or {}
         patch = merge_patch(before, action.status)
         if patch:
-            namespace, name = metadata["namespace"], metadata["name"]
-            try:
-                written = await self._client.patch_status(JOBS, namespace, name, patch, metadata["resourceVersion"])
-            except NotFoundError:
-                self._cache.remove(JOBS, metadata)  # deleted meanwhile; what it owned goes with it
-                raise
-            except ConflictError:
-                self._take(await self._reread(metadata))
-                raise
-            self._cache.put(JOBS, written)
-            LOG.info(_transition(before, action.status), extra=about(written))
-            job = written
+            job = await self._patch(job, patch)
+            LOG.info(_transition(before, action.status), extra=about(job))
         for event in action.events:
             self._post(job, event.type, event.reason, event.message)
 
-    async def _reread(self, metadata: Mapping[str, Any]) -> JSONObject | None:
+    async def _patch(self, job: JSONObject, patch: JSONObject) -> JSONObject:
+        metadata = job["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
         try:
-            return await self._client.get(JOBS, metadata["namespace"], metadata["name"])
+            written = await self._client.patch_status(JOBS, namespace, name, patch, metadata["resourceVersion"])
+        except NotFoundError:
+            self._cache.remove(JOBS, metadata)  # deleted meanwhile; what it owned goes with it
+            raise
+        except ConflictError:
+            await self.reread(job)
+            raise
+        self._cache.put(JOBS, written)
+        return written
+
+    async def reread(self, job: JSONObject) -> None:
+        """Put the job as the API server has it now into the cache."""
+        metadata = job["metadata"]
+        try:
+            self._cache.put(JOBS, await self._client.get(JOBS, metadata["namespace"], metadata["name"]))
         except NotFoundError:
             self._cache.remove(JOBS, metadata)
-            return None
 
-    def _take(self, job: JSONObject | None) -> None:
-        if job is not None:
-            self._cache.put(JOBS, job)
-
-    async def _create_secret(self, request: SecretRequest) -> None:
-        # A millisecond: elliptic curves need no thread of their own.
-        certificates = make_certificates(request.common_name, request.roles, lifetime_seconds=request.lifetime_seconds)
+    async def _create_secret(self, job: JSONObject, request: SecretRequest) -> None:
+        certificates = request.certificates()  # a millisecond: elliptic curves need no thread of their own
         try:
             await self._client.create(SECRETS, request.namespace, request.manifest(certificates))
         except AlreadyExistsError:
             return  # its name holds the job's uid and the attempt: made by us, before we were stopped
+        if request.signing_request:
+            await self._patch(job, {"session": session_status(certificates)})
+            LOG.info("the client's certificate is signed", extra=about(job))
 
     async def _create(self, manifest: JSONObject) -> None:
         resource = BY_KIND[manifest["kind"]]

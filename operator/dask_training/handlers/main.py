@@ -22,6 +22,7 @@ from dask_training.handlers.executor import Executor
 from dask_training.handlers.health import STUCK_LIMIT, HealthServer, WatchProgress
 from dask_training.handlers.lease import AlwaysLeader, Leadership
 from dask_training.handlers.metrics import Metrics
+from dask_training.handlers.owners import OwnerPoller
 from dask_training.handlers.posting import EventPoster
 from dask_training.handlers.reconciler import Planner, Reconciler
 from dask_training.handlers.refusals import Refusals
@@ -63,6 +64,7 @@ class Operator:
     resync: Resync
     watches: Watches
     telemetry: TelemetryPoller
+    owners: OwnerPoller
     reconciler: Reconciler
 
     @classmethod
@@ -79,6 +81,7 @@ class Operator:
         )
         poster = EventPoster(client)
         telemetry = TelemetryPoller(cache, settings.key, queue.add, scale_down=settings.scale_down_seconds)
+        owners = OwnerPoller(client, cache, queue.add)
         executor = Executor(client, cache, Refusals(), post=poster.post)
         reconciler = Reconciler(
             client=client,
@@ -89,6 +92,7 @@ class Operator:
             leader=leader,
             metrics=metrics,
             telemetry=telemetry.of,
+            owner_gone=owners.gone,
             store=_store_of(settings, client),
         )
         return cls(
@@ -103,6 +107,7 @@ class Operator:
             resync=Resync(client, cache, namespaces, queue.add, progress.gap),
             watches=Watches(connection, cache, queue.add, progress, namespaces),
             telemetry=telemetry,
+            owners=owners,
             reconciler=reconciler,
         )
 
@@ -151,6 +156,7 @@ class Operator:
         LOG.info("working", extra={"jobs": len(self.cache), "scope": self.settings.scope})
         async with asyncio.TaskGroup() as group:
             group.create_task(self.telemetry.run())
+            group.create_task(self.owners.run())
             for _ in range(self.settings.max_concurrent_jobs):
                 group.create_task(self.reconciler.work())
 

@@ -54,10 +54,11 @@ class NotLeaderError(Exception):
 class Reconciler:
     """Takes keys from the queue and brings their jobs on. `telemetry` gives a job's last telemetry by uid and attempt.
 
+    `owner_gone` gives, by a job's uid, what has become of the pod that the job belongs to; "" while it is there.
     `store` is asked to have a namespace's account ready before a job's first pods are made there.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the operator's parts, by name
         self,
         *,
         client: KubeClient,
@@ -68,6 +69,7 @@ class Reconciler:
         leader: Leader,
         metrics: Metrics,
         telemetry: Callable[[str, int], Telemetry | None] = lambda _uid, _attempt: None,
+        owner_gone: Callable[[str], str] = lambda _uid: "",
         store: Callable[[str], Any] | None = None,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> None:
@@ -80,6 +82,7 @@ class Reconciler:
         self._leader = leader
         self._metrics = metrics
         self._telemetry = telemetry
+        self._owner_gone = owner_gone
         self._store = store
         self._now = now
         self._leftovers = Leftovers(client, cache, now)
@@ -187,11 +190,14 @@ class Reconciler:
             telemetry=self._telemetry(uid, attempt),
             problems=self._refusals.of(key),
             confirmed=confirmed,
+            owner_gone=self._owner_gone(uid),
         )
         return self._planner(job, observed, self._now())
 
     async def _confirm(self, job: JSONObject) -> None:
-        """Put a list of the job's pods in place of what watches have told."""
+        """Put a list of the job's pods, and the job with its heartbeat, in place of what watches have told."""
+        if "heartbeatTimeoutSeconds" in ((job.get("spec") or {}).get("session") or {}):
+            await self._executor.reread(job)
         namespace, uid = job["metadata"]["namespace"], job["metadata"]["uid"]
         listed, version = set(), ""
         async for items, at in self._client.pages(PODS, namespace, labels=f"{Label.JOB_UID}={uid}"):

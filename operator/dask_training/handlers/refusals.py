@@ -8,7 +8,7 @@ import datetime
 from dask_training.api import STORE_SECRET
 from dask_training.handlers.workqueue import Key
 from dask_training.kube.errors import ApiError
-from dask_training.observed import Refusal
+from dask_training.refusal import Refusal
 
 
 class Refusals:

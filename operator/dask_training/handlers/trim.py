@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dask_training.api import HEARTBEAT_MANAGER
 from dask_training.kube.client import JSONObject
 from dask_training.kube.resources import JOBS, PODS, Resource
 
@@ -30,11 +31,18 @@ def trimmed(resource: Resource, body: Mapping[str, Any]) -> JSONObject:
         version["annotations"] = {
             name: value for name, value in (version.get("annotations") or {}).items() if not name.startswith("kubectl.")
         }
+        if heartbeats := _heartbeats(body["metadata"]):
+            version["managedFields"] = heartbeats
         own = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata | version}
         return own | _some(body, ("spec", "status"))
     if resource is PODS:
         return {"metadata": metadata, "spec": _pod_spec(body.get("spec") or {}), "status": _pod_status(body)}
     return {"metadata": metadata, "spec": _some(body.get("spec") or {}, ("clusterIP",))}
+
+
+def _heartbeats(metadata: Mapping[str, Any]) -> list[JSONObject]:
+    entries = metadata.get("managedFields") or ()
+    return [_some(entry, ("manager", "time")) for entry in entries if entry.get("manager") == HEARTBEAT_MANAGER]
 
 
 def _pod_spec(spec: Mapping[str, Any]) -> JSONObject:

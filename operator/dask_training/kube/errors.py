@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dask_training.errors import DaskTrainingError
-from dask_training.observed import is_quota
+from dask_training.refusal import is_quota
 
 DEFAULT_RETRY_AFTER = 1.0
 """Seconds to wait after a 429 that does not say how long."""

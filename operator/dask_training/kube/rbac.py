@@ -60,7 +60,7 @@ RULES = (
         group="",
         resources=("pods",),
         verbs=("get", "list", "watch", "create", "delete", "deletecollection"),
-        reason="scheduler, runner and workers; get: whose pod it is when a name is taken",
+        reason="scheduler, runner and workers; get: whose pod it is when a name is taken, and whether a session's runs",
     ),
     Rule(
         group="",

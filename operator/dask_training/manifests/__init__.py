@@ -3,7 +3,7 @@
 from dask_training.manifests.attempt import Attempt, selector, workers_selector
 from dask_training.manifests.network import network_policy, scheduler_service
 from dask_training.manifests.pods import reader_pod, runner_pod, scheduler_pod, store_url, worker_pod
-from dask_training.manifests.secrets import SecretRequest, job_document, scheduler_token, secret_request
+from dask_training.manifests.secrets import SecretRequest, job_document, scheduler_token, secret_request, session_status
 
 __all__ = [
     "Attempt",
@@ -17,6 +17,7 @@ __all__ = [
     "scheduler_token",
     "secret_request",
     "selector",
+    "session_status",
     "store_url",
     "worker_pod",
     "workers_selector",

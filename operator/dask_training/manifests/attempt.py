@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,17 +18,32 @@ _NOT_COPIED: Final = (api.LABEL_PREFIX, "app.kubernetes.io/")
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt at a job; `first_started` is when the first began (activeDeadlineSeconds counts from then)."""
+    """One attempt at a job; `first_started` is when the first began (activeDeadlineSeconds counts from then).
+
+    `authority`: the certificate that tells a Session's Secret from others that were made for the same attempt.
+    """
 
     job: TrainingJob
     number: int
     settings: OperatorSettings
     first_started: datetime.datetime
+    authority: str = ""
 
     @property
     def name(self) -> str:
-        """Name of the attempt's Service, Secret and NetworkPolicy."""
+        """Name of the attempt's Service and NetworkPolicy, and of its Secret but in a Session with a client's key."""
         return api.attempt_name(self.job.name, self.job.metadata.uid, self.number)
+
+    @property
+    def signing_request(self) -> str:
+        """The certificate signing request of a Session's client; "" if there is none."""
+        session = self.job.spec.session
+        return session.certificate_signing_request if session is not None else ""
+
+    @property
+    def secret(self) -> str:
+        """Name of the Secret that its pods use."""
+        return signed_secret_name(self.name, self.authority) if self.authority else self.name
 
     @property
     def image(self) -> str:
@@ -70,6 +86,16 @@ class Attempt:
     def service_owner(name: str, uid: str) -> dict[str, Any]:
         """The Service, as owner of what goes with it."""
         return {"apiVersion": "v1", "kind": "Service", "name": name, "uid": uid}
+
+
+def signed_secret_name(attempt: str, authority: str) -> str:
+    """Name of the Secret with the certificates of this authority (PEM).
+
+    Who was stopped between making a Secret and writing the client's certificate into the status can't have both of one
+    authority any more, and makes both anew. With a name for each authority nothing has to be deleted or replaced for
+    that, and of two operators at once the one whose status is written decides.
+    """
+    return f"{attempt}-{hashlib.sha256(authority.strip().encode()).hexdigest()[:8]}"
 
 
 def selector(uid: str, attempt: int) -> dict[str, str]:

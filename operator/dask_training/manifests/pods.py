@@ -116,7 +116,7 @@ def _pod(
     env: Iterable[EnvVar] = (),
 ) -> Manifest:
     spec, settings = attempt.job.spec, attempt.settings
-    mounted = volumes.of_role(spec, role, attempt.name)
+    mounted = volumes.of_role(spec, role, attempt.secret)
     container = _container(
         role,
         attempt.image,

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from dask_training.api import Mode, Role
-from dask_training.certificates import Certificates
-from dask_training.manifests.attempt import Attempt
+from dask_training.certificates import Certificates, make_certificates
+from dask_training.manifests.attempt import Attempt, signed_secret_name
 from dask_training.model import TrainingJob
 from dask_training.model.job import check_body
 
@@ -24,7 +24,11 @@ _LEAVES = {Role.SCHEDULER: "scheduler", Role.WORKER: "worker", Role.RUNNER: "cli
 
 @dataclass(frozen=True)
 class SecretRequest:
-    """A Secret that can't be made purely: certificates are random. `manifest` gives it once they are there."""
+    """A Secret that can't be made purely: certificates are random. `manifest` gives it once they are there.
+
+    With a `signing_request` whoever makes it also writes `session_status` into the job's status, at the version of the
+    job that this was planned for.
+    """
 
     name: str
     namespace: str
@@ -34,6 +38,7 @@ class SecretRequest:
     roles: tuple[str, ...]
     lifetime_seconds: float
     data: Mapping[str, bytes] = field(repr=False)
+    signing_request: str = ""
 
     @property
     def kind(self) -> str:
@@ -41,14 +46,16 @@ class SecretRequest:
         return "Secret"
 
     def manifest(self, certificates: Certificates) -> dict[str, Any]:
-        """The Secret, with `make_certificates(common_name, roles, lifetime_seconds=lifetime_seconds)`."""
+        """The Secret, with what `certificates` gave."""
+        authority = certificates.ca.decode()
+        name = signed_secret_name(self.name, authority) if self.signing_request else self.name
         files = {"ca.pem": certificates.ca, **self.data}
         files |= {f"{role}.pem": leaf.certificate + leaf.key for role, leaf in certificates.leaves.items()}
         return {
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {
-                "name": self.name,
+                "name": name,
                 "namespace": self.namespace,
                 "labels": dict(self.labels),
                 "ownerReferences": [dict(self.owner)],
@@ -57,6 +64,20 @@ class SecretRequest:
             "immutable": True,
             "data": {name: base64.b64encode(content).decode() for name, content in sorted(files.items())},
         }
+
+    def certificates(self) -> Certificates:
+        """New certificates as the Secret needs them. Raises SigningRequestError."""
+        return make_certificates(
+            self.common_name,
+            self.roles,
+            lifetime_seconds=self.lifetime_seconds,
+            signing_request=self.signing_request,
+        )
+
+
+def session_status(certificates: Certificates) -> dict[str, str]:
+    """`status.session`: what a Session's client needs beside its own key."""
+    return {"certificate": certificates.client.decode(), "certificateAuthority": certificates.ca.decode()}
 
 
 def secret_request(attempt: Attempt, service_uid: str) -> SecretRequest:
@@ -74,6 +95,7 @@ def secret_request(attempt: Attempt, service_uid: str) -> SecretRequest:
         roles=tuple(_LEAVES[role] for role in roles),
         lifetime_seconds=job.spec.active_deadline_seconds + _LIFETIME_SLACK_SECONDS,
         data={"job.json": job_document(job), "token": token.encode()},
+        signing_request=attempt.signing_request,
     )
 
 

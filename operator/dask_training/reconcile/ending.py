@@ -149,6 +149,7 @@ def start_attempt(view: View) -> Plan:
         selector=workers_selector(view.job.metadata.uid),
         scheduler_address="",
         dashboard_url="",
+        session={},
         progress=None,
         metrics={},
         artifacts=None,

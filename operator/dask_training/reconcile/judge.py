@@ -17,6 +17,7 @@ from dask_training.reconcile.outcome import (
     out_of_memory_worker,
     worker_words,
 )
+from dask_training.reconcile.session import heartbeat_missed, idle, no_client, owner_gone
 from dask_training.reconcile.view import View
 
 # The runner keeps these deadlines itself and stores its artifacts then; the operator steps in when it does not.
@@ -32,7 +33,7 @@ _PACKAGE_TRIES: Final = 2
 class Judgement:
     """The outcome, None while the attempt goes on; `look_at`: when it may change by time alone.
 
-    `confirm`: it rests on a pod that is missing, which a lagging watch may not have told of yet.
+    `confirm`: it rests on a pod or a heartbeat that is missing, which a lagging watch may not have told of yet.
     """
 
     outcome: Outcome | None = None
@@ -43,10 +44,11 @@ class Judgement:
 def judge(view: View) -> Judgement:
     """Whether the running attempt is over."""
     times: list[datetime.datetime] = []
-    for ask in (_ended, _deadline, _collision, _packages, _taken, _scheduler, _blocked, _startup, _workers, _idle):
+    for ask in _QUESTIONS:
         if outcome := ask(view, times):
-            rests_on_absence = outcome.reason in (Reason.RUNNER_DISRUPTED, Reason.SCHEDULER_DISRUPTED) and (
-                view.scheduler is None or view.runner is None
+            rests_on_absence = ask is heartbeat_missed or (
+                outcome.reason in (Reason.RUNNER_DISRUPTED, Reason.SCHEDULER_DISRUPTED)
+                and (view.scheduler is None or view.runner is None)
             )
             return Judgement(outcome, confirm=rests_on_absence and not view.observed.confirmed)
     return Judgement(look_at=tuple(times))
@@ -170,13 +172,6 @@ def _workers(view: View, times: list[datetime.datetime]) -> Outcome | None:
     return Outcome(Reason.WORKERS_UNAVAILABLE, f"{text} {why}".rstrip())
 
 
-def _idle(view: View, _: list[datetime.datetime]) -> Outcome | None:
-    telemetry, seconds = view.observed.telemetry, view.spec.idle_timeout_seconds
-    if view.has_runner or telemetry is None or telemetry.idle_seconds is None or telemetry.idle_seconds < seconds:
-        return None
-    return Outcome(Reason.IDLE_TIMEOUT, f"neither a task nor a client for {seconds} s (spec.idleTimeoutSeconds)")
-
-
 def _is_stuck(pod: Pod, now: datetime.datetime, times: list[datetime.datetime]) -> bool:
     """Whether a pod should have been gone for long: its node does not answer."""
     if pod.deleting is None:
@@ -184,3 +179,9 @@ def _is_stuck(pod: Pod, now: datetime.datetime, times: list[datetime.datetime]) 
     until = pod.deleting + datetime.timedelta(seconds=STUCK_SECONDS)
     times.append(until)
     return now >= until
+
+
+_QUESTIONS: Final = (
+    *(_ended, owner_gone, _deadline, _collision, _packages, _taken, _scheduler, heartbeat_missed),
+    *(_blocked, _startup, _workers, no_client, idle),
+)

@@ -33,7 +33,7 @@ class Outcome:
     @property
     def succeeded(self) -> bool:
         """Whether the job has what it was for."""
-        return self.reason in (Reason.COMPLETED, Reason.IDLE_TIMEOUT)
+        return self.reason in (Reason.COMPLETED, Reason.IDLE_TIMEOUT, Reason.OWNER_GONE)
 
 
 def of_runner(pod: Pod, view: View) -> Outcome:
@@ -87,22 +87,29 @@ def _of_silent_runner(pod: Pod, ended: Ended, view: View) -> Outcome:
 def of_scheduler(view: View) -> Outcome:
     """How the attempt went, by the end of its scheduler."""
     pod = view.scheduler
+    again = _MORE_ATTEMPTS if view.has_runner else _NEW_SESSION
     if pod is None:
-        return Outcome(
-            Reason.SCHEDULER_DISRUPTED, f"the scheduler's pod is gone: somebody deleted it.\n{_MORE_ATTEMPTS}"
-        )
+        return Outcome(Reason.SCHEDULER_DISRUPTED, f"the scheduler's pod is gone: somebody deleted it.\n{again}")
     ended = pod.ended
     if ended is not None and ended.out_of_memory:
         text = out_of_memory("the scheduler", view.spec.scheduler.resources, "spec.scheduler.resources")
         return Outcome(Reason.SCHEDULER_OOM_KILLED, text)
     if pod.loss or ended is None:
-        return Outcome(Reason.SCHEDULER_DISRUPTED, f"the scheduler was taken away: {_taken(pod)}.\n{_MORE_ATTEMPTS}")
-    if packages := failed_packages(ended):
-        return packages
-    if cannot_start := _cannot_start(pod, ended):
-        return cannot_start
+        return Outcome(Reason.SCHEDULER_DISRUPTED, f"the scheduler was taken away: {_taken(pod)}.\n{again}")
+    if ended.exit_code == 0 and not view.has_runner:
+        return _of_session(ended)
+    if known := failed_packages(ended) or _cannot_start(pod, ended):
+        return known
     text = f"the scheduler ended with exit code {ended.exit_code}, and what it knew of the computation with it."
     return Outcome(Reason.SCHEDULER_FAILED, _with_words(text, ended.last_words))
+
+
+def _of_session(ended: Ended) -> Outcome:
+    """A Session's scheduler ends of itself where a client says so, or where nobody uses it and nobody else ends it."""
+    said = ended.termination
+    if said is not None and said.reason == Reason.IDLE_TIMEOUT:
+        return Outcome(Reason.IDLE_TIMEOUT, said.message or "nobody used the cluster")
+    return Outcome(Reason.COMPLETED, "a client has shut the cluster down")
 
 
 def failed_packages(ended: Ended) -> Outcome | None:
@@ -139,6 +146,7 @@ def disrupted(pod: Pod | None) -> Outcome:
 
 
 _MORE_ATTEMPTS = "spec.backoffLimit, or an Ignore rule in spec.failurePolicy, gives the job more attempts."
+_NEW_SESSION = "What it held is lost with it: start another session."
 
 
 def _taken(pod: Pod) -> str:

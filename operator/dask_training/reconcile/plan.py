@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from dask_training.api import Condition, Mode, Phase, Progress, Reason
+from dask_training.certificates import SigningRequestError, requested_key
 from dask_training.manifests.volumes import PREFIX
 from dask_training.model import JobFileError, Problem, TrainingJob
 from dask_training.model.job import Metadata
@@ -104,6 +105,11 @@ def not_served(job: TrainingJob, settings: OperatorSettings) -> tuple[Problem, .
     for number, volume in enumerate(spec.volumes):
         if volume["name"].startswith(PREFIX):
             found.append(Problem(f"spec.volumes[{number}].name", f"must not begin with {PREFIX!r}: the system's do"))
+    if spec.session is not None and spec.session.certificate_signing_request:
+        try:
+            requested_key(spec.session.certificate_signing_request)
+        except SigningRequestError as error:
+            found.append(Problem("spec.session.certificateSigningRequest", str(error)))
     return tuple(found)
 
 

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterator
 from typing import Final
 
-from dask_training.api import Condition, Phase, Port, Progress, Role
+from dask_training.api import Condition, Mode, Phase, Port, Progress, Role
 from dask_training.manifests import (
     SecretRequest,
     network_policy,
@@ -17,14 +17,15 @@ from dask_training.manifests import (
     worker_pod,
 )
 from dask_training.observed import Pod
+from dask_training.reconcile import session
 from dask_training.reconcile.actions import Delete, Manifest, Plan
 from dask_training.reconcile.ending import end_attempt, suspend_attempt
 from dask_training.reconcile.judge import judge, scheduler_is_lost
 from dask_training.reconcile.release import stuck, stuck_from
 from dask_training.reconcile.scaling import missing, surplus
 from dask_training.reconcile.view import View
-from dask_training.reconcile.writing import written
-from dask_training.status import Status, is_ready, with_telemetry, with_workers
+from dask_training.reconcile.writing import asked_again, written
+from dask_training.status import ProgressRecord, Status, is_ready, with_telemetry, with_workers
 from dask_training.status.summary import STEADY_SECONDS
 
 # The first workers often come a moment after the runner: one write tells of both.
@@ -45,6 +46,9 @@ def run_attempt(view: View) -> Plan:
     times = [*judgement.look_at, *stuck_from(view)]
     status = _status(view, times)
     create = tuple(_missing(view, times))
+    if any(isinstance(item, SecretRequest) and item.signing_request for item in create):
+        # It is written into the status with the request: nothing else may be written at the same time.
+        return Plan(create=create, check_after=asked_again(view, times))
     delete = (*_corpses(view, times), *surplus(view, times), *stuck(view))
     lost = status.workers.lost > view.status.workers.lost
     return written(
@@ -73,9 +77,14 @@ def _wanted(view: View, address: str) -> Iterator[Manifest | SecretRequest]:
         if service is None and not view.has_begun:
             yield scheduler_service(attempt)
         return
+    if view.awaits_certificate:
+        if service is not None:
+            yield secret_request(attempt, service.uid)
+        return
     if not view.observed.of_attempt(attempt.number) and service is not None:
         # Pods are made after these, so where there is a pod, these have been made.
-        yield secret_request(attempt, service.uid)
+        if not attempt.signing_request:
+            yield secret_request(attempt, service.uid)
         if view.settings.network_policy:
             yield network_policy(attempt, service.uid)
     if view.scheduler is None and not scheduler_is_lost(view):
@@ -141,6 +150,8 @@ def _being_made(view: View, times: list[datetime.datetime]) -> tuple[str, ...]:
 def _status(view: View, times: list[datetime.datetime]) -> Status:
     status = with_workers(view.status, view.observed, view.desired_workers, view.now)
     status = with_telemetry(status, view.observed.telemetry)
+    if view.spec.mode is Mode.SESSION and (clients := session.clients(view)):
+        status = status.replace(progress=ProgressRecord(summary=clients))
     address = _address(view)
     dashboard = view.spec.scheduler.dashboard and address
     status = status.replace(
@@ -219,10 +230,14 @@ def _phase(view: View, status: Status) -> Status:
         reason = str(Progress.RUNNING if running else blocker.reason)
         message = blocker.message
     elif running:
-        reason, message = str(Progress.RUNNING), f"{status.workers.summary} workers"
+        reason, message = str(Progress.RUNNING), f"{status.workers.summary} workers{_session_words(view)}"
     else:
         reason, message = str(Progress.CLUSTER_STARTING), _waiting_for(view)
     return status.replace(phase=phase.value, reason=reason, message=message)
+
+
+def _session_words(view: View) -> str:
+    return session.words(view) if view.spec.mode is Mode.SESSION else ""
 
 
 def _waiting_for(view: View) -> str:

@@ -9,7 +9,8 @@ from functools import cached_property
 from dask_training.api import Condition, Mode, Progress, Role
 from dask_training.manifests import Attempt
 from dask_training.model import Spec, TrainingJob
-from dask_training.observed import Observed, Pod, Refusal, Service, time_of
+from dask_training.observed import Observed, Pod, Service, time_of
+from dask_training.refusal import Refusal
 from dask_training.settings import OperatorSettings
 from dask_training.status import Blocker, Status, blockers
 
@@ -36,7 +37,13 @@ class View:
 
     def numbered(self, number: int) -> Attempt:
         """An attempt of the job."""
-        return Attempt(self.job, number, self.settings, time_of(self.status.start_time) or self.now)
+        started = time_of(self.status.start_time) or self.now
+        return Attempt(self.job, number, self.settings, started, self.status.session.get("certificateAuthority", ""))
+
+    @property
+    def awaits_certificate(self) -> bool:
+        """Whether a Session's client has not been given its certificate yet: pods wait for the Secret that fits it."""
+        return bool(self.attempt.signing_request) and not self.status.session
 
     @property
     def has_runner(self) -> bool:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from dask_training.api import STORE_SECRET, Reason, Role
-from dask_training.observed import Observed, Pod, Refusal
+from dask_training.observed import Observed, Pod
+from dask_training.refusal import Refusal
 from dask_training.settings import OperatorSettings
 
 _GRACE_SECONDS: Final = 60  # what a user applies in the wrong order is there by then

@@ -139,5 +139,10 @@ def test_only_what_decisions_need_is_kept(cache, pod, job):
     assert kept["spec"] == {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}
     assert kept["status"] == {"phase": "Pending", "containerStatuses": [{"name": "c", "state": {"running": {}}}]}
     annotations = {"kubectl.kubernetes.io/last-applied-configuration": "x" * 1000, "mine": "1"}
-    cache.put(JOBS, at(5, job(), annotations=annotations, managedFields=[1]))
+    beat = {"manager": "dask-training-heartbeat", "time": "2026-03-01T12:00:00Z"}
+    fields = [{"manager": "kubectl", "time": "2026-03-01T11:00:00Z"}, beat | {"fieldsV1": {"f:metadata": {}}}]
+    cache.put(JOBS, at(5, job(), annotations=annotations, managedFields=fields))
     assert cache.job(KEY)["metadata"]["annotations"] == {"mine": "1"}
+    assert cache.job(KEY)["metadata"]["managedFields"] == [beat]
+    cache.put(JOBS, at(6, job(), managedFields=fields[:1]))
+    assert "managedFields" not in cache.job(KEY)["metadata"]

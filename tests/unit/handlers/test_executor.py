@@ -1,15 +1,20 @@
 """Plans carried out against a server that refuses, delays, loses and lies."""
 
 import base64
+import dataclasses
 import datetime
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from dask_training.handlers.cache import Cache
 from dask_training.handlers.executor import Executor, merge_patch
 from dask_training.handlers.refusals import Refusals
 from dask_training.kube.errors import ThrottledError, UnknownOutcomeError
 from dask_training.kube.resources import JOBS, PODS, SERVICES
+from dask_training.manifests.attempt import signed_secret_name
 from dask_training.reconcile import Delete, JobEvent, Plan, SecretRequest
 
 KEY = ("team", "forest")
@@ -49,6 +54,13 @@ def secret():
         lifetime_seconds=3600,
         data={"token": b"t"},
     )
+
+
+@pytest.fixture
+def signing_secret(secret):
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    return dataclasses.replace(secret, signing_request=request.public_bytes(serialization.Encoding.PEM).decode())
 
 
 STARTED = (JobEvent("Normal", "Started", "attempt 1"),)
@@ -231,6 +243,35 @@ def test_the_secret_holds_its_certificates_and_one_that_is_there_stays(run, stag
             assert (await kube.do(Plan(create=(secret,)))).done == 1
             assert kube.api.objects["secrets", "team", "forest-1"] == made
             assert not [entry for entry in kube.api.log if entry[0] == "get"]  # it may not be read
+
+    run(scene())
+
+
+def test_a_session_s_certificate_is_written_with_the_secret_that_fits_it(run, stage, signing_secret):
+    async def scene():
+        async with stage() as kube:
+            assert (await kube.do(Plan(create=(signing_secret,)))).done == 1
+            ((_, _, name),) = (key for key in kube.api.objects if key[0] == "secrets")
+            told = kube.cache.job(KEY)["status"]["session"]
+            assert told == kube.api.objects[JOBS.plural, *KEY]["status"]["session"]
+            data = kube.api.objects["secrets", "team", name]["data"]
+            assert base64.b64decode(data["ca.pem"]).decode() == told["certificateAuthority"]
+            assert "client.pem" not in data
+            assert name == signed_secret_name("forest-1", told["certificateAuthority"])
+
+    run(scene())
+
+
+def test_of_two_operators_that_sign_at_once_one_is_heard(run, stage, signing_secret):
+    async def scene():
+        async with stage() as kube:
+            old = kube.cache.job(KEY)
+            assert (await kube.do(Plan(create=(signing_secret,)))).done == 1
+            told = kube.cache.job(KEY)["status"]
+            late = await kube.executor.run(KEY, old, Plan(create=(signing_secret,)))
+            assert (late.done, late.conflicts) == (0, 1)
+            assert kube.cache.job(KEY)["status"] == told == kube.api.objects[JOBS.plural, *KEY]["status"]
+            assert len(kube.api.names("Secret")) == 2  # the other one goes with the Service, as this one does
 
     run(scene())
 

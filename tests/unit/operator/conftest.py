@@ -12,13 +12,18 @@ from dataclasses import dataclass, field
 
 import jsonschema
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from dask_training.api import Label
 from dask_training.certificates import make_certificates
+from dask_training.manifests import session_status
 from dask_training.model import TrainingJob
 from dask_training.model.schema import crd
-from dask_training.observed import Observed, Refusal, Telemetry
+from dask_training.observed import Observed, Telemetry
 from dask_training.reconcile import Delete, SecretRequest, WriteStatus, plan, stages
+from dask_training.refusal import Refusal
 from dask_training.settings import OperatorSettings
 
 START = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
@@ -72,8 +77,9 @@ class FakeCluster:
     refuse: Callable[[dict], tuple[int, str] | None] = lambda _: None
     refusals: dict = field(default_factory=dict)
     pod_events: list = field(default_factory=list)
-    telemetry: Telemetry | None = None
     check_after: float | None = None
+    telemetry: Telemetry | None = None
+    owner_gone: str = ""
 
     def __post_init__(self):
         self.body.setdefault("apiVersion", "dask-training.io/v1alpha1")
@@ -91,7 +97,7 @@ class FakeCluster:
             services=[each for (kind, _), each in self.objects.items() if kind == "Service"],
             events=self.pod_events,
             problems=tuple(self.refusals.values()),
-            **{"telemetry": self.telemetry} | observed,
+            **{"telemetry": self.telemetry, "owner_gone": self.owner_gone, **observed},
         )
         made = plan(parsed(self.body), self.body.get("status"), seen, self.now, self.settings)
         assert json.dumps([self.body, self.pods()]) == before, "the plan has changed its arguments"
@@ -124,24 +130,30 @@ class FakeCluster:
                 raise errors[0]
 
     def _request(self, action):
-        number = len(self.requests)
-        self.requests.append(action)
-        faulty = self.fault is not None and self.fault.at == number
-        if not faulty or self.fault.done:
-            self._apply(action)
-        if faulty:
-            raise ApiError(number)
+        for apply in self._requests(action):
+            number = len(self.requests)
+            self.requests.append(action)
+            faulty = self.fault is not None and self.fault.at == number
+            if not faulty or self.fault.done:
+                apply()
+            if faulty:
+                raise ApiError(number)
 
-    def _apply(self, action):
+    def _requests(self, action):
         match action:
             case WriteStatus():
-                self._write(action)
+                yield lambda: self._write(action)
             case Delete():
-                self._delete(action)
+                yield lambda: self._delete(action)
+            case SecretRequest() if action.signing_request:
+                made = action.certificates()
+                yield lambda: self._create(action.manifest(made), asked=action.name)
+                if ("Secret", action.name) not in self.refusals:
+                    yield lambda: self._write(WriteStatus(self.status | {"session": session_status(made)}))
             case SecretRequest():
-                self._create(action.manifest(certificates(action.roles)))
+                yield lambda: self._create(action.manifest(certificates(action.roles)))
             case dict():
-                self._create(action)
+                yield lambda: self._create(action)
 
     def _write(self, action):
         old, new = self.body.get("status") or {}, json.loads(json.dumps(action.status))
@@ -154,15 +166,16 @@ class FakeCluster:
         self.statuses.append(new)
         self.events += action.events
 
-    def _create(self, manifest):
+    def _create(self, manifest, asked=None):
         key = (manifest["kind"], manifest["metadata"]["name"])
+        place = (key[0], asked or key[1])
         if refusal := self.refuse(manifest):
             code, message = refusal
-            known = self.refusals.get(key)
+            known = self.refusals.get(place)
             count, since = (known.count + 1, known.since) if known else (1, self.now)
-            self.refusals[key] = Refusal(*key, code, "Forbidden", message, since, self.now, count)
+            self.refusals[place] = Refusal(*place, code, "Forbidden", message, since, self.now, count)
             return
-        self.refusals.pop(key, None)
+        self.refusals.pop(place, None)
         labels = manifest["metadata"]["labels"]
         if key in self.objects:
             assert self.objects[key]["metadata"]["ownerReferences"] == manifest["metadata"]["ownerReferences"]
@@ -311,7 +324,8 @@ class FakeCluster:
 
 
 def job_body(**spec):
-    spec = {"runner": {"script": "import sklearn\nprint(1)"}, **spec}
+    if spec.get("mode") != "Session":
+        spec = {"runner": {"script": "import sklearn\nprint(1)"}, **spec}
     return {"metadata": {"name": "job"}, "spec": spec}
 
 
@@ -321,6 +335,24 @@ def cluster():
 
     def make(*, fault=None, settings=SETTINGS, **spec):
         return FakeCluster(job_body(**spec), fault=fault, settings=settings)
+
+    return make
+
+
+@functools.cache
+def signing_request():
+    """A client's; its key does not matter here."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.fixture
+def session_spec():
+    """Spec of a Session with a client's signing request; `session` has what else stands there."""
+
+    def make(session=(), **spec):
+        return {"mode": "Session", "session": {"certificateSigningRequest": signing_request(), **dict(session)}, **spec}
 
     return make
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_training.api import Reason
-from dask_training.observed import Observed, Refusal, Telemetry, time_of
+from dask_training.observed import Observed, Telemetry, time_of
+from dask_training.refusal import Refusal
 from dask_training.status import Status, change, events
 from dask_training.status.blockers import of_refusal
 from dask_training.status.changes import Change

@@ -530,21 +530,6 @@ def test_somebody_elses_service_is_not_taken(cluster):
     assert [key[0] for key in job.objects] == ["Service"], "it is not ours to delete"
 
 
-# Sessions.
-
-
-def test_a_session_has_no_runner_and_ends_when_it_is_idle(cluster):
-    job = cluster(mode="Session", idleTimeoutSeconds=60)
-    del job.body["spec"]["runner"]
-    job.running()
-    assert roles(job) == ["scheduler", "worker", "worker"]
-    assert job.status["phase"] == "Running"
-    todo = job.plan(telemetry=Telemetry(workers=2, idle_seconds=61))
-    assert (todo.status["phase"], todo.status["reason"]) == ("Finalizing", "IdleTimeout")
-    job.execute(todo)
-    assert torn_down(job).status["phase"] == "Succeeded"
-
-
 # What only shows in combination.
 
 
