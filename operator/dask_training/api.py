@@ -22,6 +22,10 @@ HEARTBEAT_ANNOTATION = f"{LABEL_PREFIX}heartbeat"
 HEARTBEAT_MANAGER = "dask-training-heartbeat"
 
 
+# On a pod of mode Workers: what it is to run.
+CODE_ANNOTATION = f"{LABEL_PREFIX}code"
+
+
 class Mode(StrEnum):
     """What a job is made of: `spec.mode`."""
 

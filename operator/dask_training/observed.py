@@ -65,6 +65,7 @@ class Pod:
     deleting: datetime.datetime | None = None
     deletion_grace: int | None = None
     node: str = ""
+    ip: str = ""
     unschedulable: str = ""
     disruption: str = ""
     waiting: str = ""
@@ -271,6 +272,7 @@ def _pod(raw: Raw) -> Pod | None:
         deleting=time_of(metadata.get("deletionTimestamp")),
         deletion_grace=metadata.get("deletionGracePeriodSeconds"),
         node=spec.get("nodeName") or "",
+        ip=clean(status.get("podIP") or "", 64),
         unschedulable=_unschedulable(conditions.get("PodScheduled")),
         disruption=_disruption(conditions.get("DisruptionTarget")),
         waiting=waiting.get("reason") or "",

@@ -46,6 +46,9 @@ PUBLIC = {
     "dask_training.manifests": {
         "Attempt",
         "SecretRequest",
+        "engine_pod",
+        "engines_network_policy",
+        "engines_service",
         "job_document",
         "network_policy",
         "reader_pod",
@@ -74,6 +77,7 @@ PUBLIC = {
         "AttemptRecord",
         "Blocker",
         "Change",
+        "MemberRecord",
         "ProgressRecord",
         "Status",
         "blockers",

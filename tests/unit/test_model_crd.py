@@ -15,9 +15,10 @@ import yaml
 from dask_training import api
 from dask_training.model import job as model
 from dask_training.model.retry import RETRYABLE_REASONS
-from dask_training.model.rules import RULES, UPDATE_RULES
+from dask_training.model.rules import RULES
 from dask_training.model.schema import crd, fields, job_schema, with_defaults
 from dask_training.model.structure import PATTERNS
+from dask_training.model.update_rules import UPDATE_RULES
 
 VERSION = crd()["spec"]["versions"][0]
 SCHEMA = VERSION["schema"]["openAPIV3Schema"]

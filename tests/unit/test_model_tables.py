@@ -10,8 +10,9 @@ from job_tables import BAD, GOOD, UPDATES, merged
 
 from dask_training.model import JobFileError, TrainingJob, check_update, load_job_file
 from dask_training.model.job import check_body
-from dask_training.model.rules import RULES, UPDATE_RULES
+from dask_training.model.rules import RULES
 from dask_training.model.schema import fields, job_schema
+from dask_training.model.update_rules import UPDATE_RULES
 
 MINIMAL = GOOD[0]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from dask_training import api
-from dask_training.api import Label, Phase
+from dask_training.api import Label, Mode, Phase
 from dask_training.errors import DaskTrainingError
 from dask_training.handlers.cache import Cache
 from dask_training.handlers.executor import Executor, Outcome
@@ -149,7 +149,7 @@ class Reconciler:
 
     async def _carry_out(self, key: Key, job: JSONObject, plan: Plan) -> bool:
         """Say whether to plan again at once."""
-        if self._store is not None and _makes_pods(plan):
+        if self._store is not None and _keeps_artifacts(job) and _makes_pods(plan):
             try:
                 await self._store(key[0])
             except StoreUnavailableError as error:
@@ -228,6 +228,10 @@ class Reconciler:
         elif new.get("phase") == Phase.RUNNING and new.get("attempt") == 1:
             created = datetime.datetime.fromisoformat(before["metadata"]["creationTimestamp"])
             self._metrics.startup.observe(max((self._now() - created).total_seconds(), 0.0))
+
+
+def _keeps_artifacts(job: JSONObject) -> bool:
+    return (job.get("spec") or {}).get("mode") in (None, Mode.BATCH)
 
 
 def _makes_pods(plan: Plan) -> bool:

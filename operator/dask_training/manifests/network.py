@@ -1,4 +1,4 @@
-"""The attempt's Service and NetworkPolicy."""
+"""The attempt's Service and NetworkPolicy: those of a Dask cluster, and those of mode Workers."""
 
 from __future__ import annotations
 
@@ -53,5 +53,35 @@ def network_policy(attempt: Attempt, service_uid: str) -> dict[str, Any]:
             "podSelector": {"matchLabels": attempt.selector()},
             "policyTypes": ["Ingress"],
             "ingress": ingress,
+        },
+    }
+
+
+def engines_service(attempt: Attempt) -> dict[str, Any]:
+    """In mode Workers: a headless Service, which gives the workers names in DNS and owns what else is not a pod."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": attempt.metadata(attempt.name, Role.CLUSTER, owner=attempt.owner),
+        "spec": {
+            "clusterIP": "None",
+            "selector": attempt.selector(Role.WORKER),
+            "publishNotReadyAddresses": True,
+        },
+    }
+
+
+def engines_network_policy(attempt: Attempt, service_uid: str) -> dict[str, Any]:
+    """In mode Workers: lets in the pods of the namespace, at any port: the session, and what it has started besides."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": attempt.metadata(
+            attempt.name, Role.CLUSTER, owner=attempt.service_owner(attempt.name, service_uid)
+        ),
+        "spec": {
+            "podSelector": {"matchLabels": attempt.selector()},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": [{"podSelector": {}}]}],
         },
     }

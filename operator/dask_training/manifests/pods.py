@@ -1,4 +1,4 @@
-"""The attempt's pods: scheduler, runner and workers, and the reader that serves stored artifacts.
+"""The attempt's pods: scheduler, runner and workers, those of mode Workers, and the reader of stored artifacts.
 
 They keep to the Pod Security Standard "restricted", and more: a read-only root, no token, no service links.
 """
@@ -17,13 +17,14 @@ from dask_training.manifests import volumes
 from dask_training.manifests.attempt import Attempt
 from dask_training.manifests.volumes import Mounted
 from dask_training.model import Spec, TrainingJob
-from dask_training.model.job import EnvVar, Resources
+from dask_training.model.job import EnvVar, Resources, Runner
 from dask_training.model.scripts import modules_imported_by
 
 Manifest: TypeAlias = dict[str, Any]
 USER: Final = 1000
 PROGRAM: Final = ("python", "-m", "dask_training.runner.pod")
 GRACE_SECONDS: Final = {Role.RUNNER: 30, Role.SCHEDULER: 2, Role.WORKER: 60, Role.READER: 2}
+ENGINE_GRACE_SECONDS: Final = 10
 READER_SECONDS: Final = 600
 # So little that a job finds room on a small machine; what it needs is for its spec to say. No limits: a CPU limit
 # makes a start several times slower.
@@ -33,6 +34,8 @@ _DEFAULT_REQUESTS: Final = {
     Role.WORKER: {"cpu": "100m", "memory": "256Mi"},
     Role.READER: {"cpu": "50m", "memory": "128Mi"},
 }
+# What an engine of CML is told of itself.
+_CDSW: Final = {"CDSW_ENGINE_ID": "metadata.name", "CDSW_IP_ADDRESS": "status.podIP"}
 # Neither may be moved to save a node: the attempt would be over.
 _STAY: Final = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 
@@ -51,9 +54,7 @@ def scheduler_pod(attempt: Attempt) -> Manifest:
 
 def runner_pod(attempt: Attempt, scheduler_address: str) -> Manifest:
     """The pod that runs the user's code."""
-    runner = attempt.job.spec.runner
-    if runner is None:
-        raise ValueError(f"job {attempt.job.name} has no runner")
+    runner = _runner(attempt)
     variables = {
         Env.SCHEDULER_ADDRESS: scheduler_address,
         Env.STORE_URL: store_url(attempt.job),
@@ -67,6 +68,43 @@ def worker_pod(attempt: Attempt, index: int, scheduler_address: str) -> Manifest
     workers = attempt.job.spec.workers
     variables = {Env.SCHEDULER_ADDRESS: scheduler_address, Env.THREADS: str(workers.nthreads)}
     return _pod(attempt, Role.WORKER, workers.resources, variables, index=index, ports={"worker": Port.WORKER})
+
+
+def engine_pod(attempt: Attempt, index: int) -> Manifest:
+    """Worker number `index` of mode Workers: it runs the job's code once, without Dask."""
+    workers, runner = attempt.job.spec.workers, _runner(attempt)
+    variables = {Env.THREADS: str(workers.nthreads)}
+    mounted = volumes.of_engine(attempt.job.spec)
+    pod = _pod(attempt, Role.WORKER, workers.resources, variables, index=index, env=runner.env, mounted=mounted)
+    container = pod["spec"]["containers"][0]
+    container["command"] = [*PROGRAM, "engine"]
+    own = [each for each in container["env"] if each["name"] not in (*_CDSW, Env.PREIMPORT)]
+    cdsw = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _CDSW.items()]
+    container["env"] = [*own, *cdsw]
+    pod["metadata"]["annotations"] = {**_STAY, api.CODE_ANNOTATION: _code_document(runner)}
+    # Its name in DNS is <pod>.<Service>. It is never run a second time, wherever it ends.
+    names = {"hostname": pod["metadata"]["name"], "subdomain": attempt.name}
+    pod["spec"] |= names | {"restartPolicy": "Never", "terminationGracePeriodSeconds": ENGINE_GRACE_SECONDS}
+    return pod
+
+
+def _code_document(runner: Runner) -> str:
+    """What runner/pod/engine.py reads."""
+    document = {
+        "script": runner.script,
+        "scriptFile": runner.script_from.config_map.key if runner.script_from is not None else None,
+        "module": runner.module,
+        "command": runner.command,
+        "args": runner.args,
+    }
+    return msgspec.json.encode(document).decode()
+
+
+def _runner(attempt: Attempt) -> Runner:
+    runner = attempt.job.spec.runner
+    if runner is None:
+        raise ValueError(f"job {attempt.job.name} has no runner")
+    return runner
 
 
 def reader_pod(job: TrainingJob, *, name: str, image: str, token: str, uid: str = "") -> Manifest:
@@ -114,9 +152,11 @@ def _pod(
     index: int | None = None,
     ports: Mapping[str, Port] | None = None,
     env: Iterable[EnvVar] = (),
+    mounted: Mounted | None = None,
 ) -> Manifest:
     spec, settings = attempt.job.spec, attempt.settings
-    mounted = volumes.of_role(spec, role, attempt.secret)
+    if mounted is None:
+        mounted = volumes.of_role(spec, role, attempt.secret)
     container = _container(
         role,
         attempt.image,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dask_training.api import STORE_SECRET, Role
+from dask_training.api import CODE_ANNOTATION, STORE_SECRET, Role
 from dask_training.model.job import PodField, Spec
 
 CREDENTIALS: Final = "/etc/dask-training"
@@ -43,6 +43,16 @@ def of_role(spec: Spec, role: Role, secret: str) -> Mounted:
         mounted += _script(spec) + of_store(spec)
         return mounted + _own(spec, spec.runner.volume_mounts if spec.runner else ())
     return mounted + _own(spec, spec.workers.volume_mounts if role is Role.WORKER else ())
+
+
+def of_engine(spec: Spec) -> Mounted:
+    """All that a pod of mode Workers mounts: what it is to run comes from an annotation of its own."""
+    runner = spec.runner
+    annotation = {"path": "code.json", "fieldRef": {"fieldPath": f"metadata.annotations['{CODE_ANNOTATION}']"}}
+    given = _mounted("engine", {"downwardAPI": {"items": [annotation]}}, CREDENTIALS, readOnly=True)
+    mounts = [*(runner.volume_mounts if runner else ()), *spec.workers.volume_mounts]
+    once = [mount for number, mount in enumerate(mounts) if mount not in mounts[:number]]
+    return given + _scratch("tmp") + _scratch("work") + _code(spec) + _script(spec) + _own(spec, once)
 
 
 def of_store(spec: Spec) -> Mounted:

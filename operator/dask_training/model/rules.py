@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from dask_training.model.problems import Path, Problem
+from dask_training.model.problems import Path
 from dask_training.model.quantity import parse_memory, parse_quantity
 
 Node: TypeAlias = Mapping[str, Any]
@@ -24,14 +24,6 @@ class Rule(msgspec.Struct, frozen=True):
     message: str
     holds: Callable[[Any], bool]
     field: str = ""
-
-
-class UpdateRule(msgspec.Struct, frozen=True):
-    """`holds` of the old and the new value at one place of the schema, or `field` has the problem `message`."""
-
-    message: str
-    holds: Callable[[Any, Any], bool]
-    field: str
 
 
 def _given(node: Node, *names: str) -> int:
@@ -72,6 +64,7 @@ def _extended_requests_equal_limits(resources: Node) -> bool:
 _RESOURCE: Final = re.compile(r"cpu|memory|ephemeral-storage|[-.a-z0-9]+/[-._A-Za-z0-9]+")
 _MIB: Final = 1024**2
 _TOO_SMALL: Final = "must be at least 1Mi; write 512Mi or 2Gi (m means thousandths of a byte)"
+_RUN_ONCE: Final = "in mode Workers: no worker runs its code twice"
 
 _JOB: Final = (
     Rule(
@@ -109,6 +102,12 @@ _SPEC: Final = (
         "must be 0 in mode Session: a lost cluster can't be replaced under its client",
         lambda spec: spec["mode"] != "Session" or spec["backoffLimit"] == 0,
         "backoffLimit",
+    ),
+    Rule(f"must be 0 {_RUN_ONCE}", lambda spec: spec["mode"] != "Workers" or spec["backoffLimit"] == 0, "backoffLimit"),
+    Rule(
+        f"must be left out {_RUN_ONCE}",
+        lambda spec: spec["mode"] != "Workers" or "failurePolicy" not in spec,
+        "failurePolicy",
     ),
     Rule("is for mode Batch only", lambda spec: spec["mode"] == "Batch" or "clusterRef" not in spec, "clusterRef"),
     Rule(
@@ -240,50 +239,6 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
 }
 
 
-def _unchanged(field: str) -> UpdateRule:
-    message = "can't be changed: delete the job and apply it again, or give it another name"
-    return UpdateRule(message, lambda old, new: old.get(field) == new.get(field), field)
-
-
-def _stopped_stay(old: Node, new: Node) -> bool:
-    return set(old.get("stopped", ())) <= set(new.get("stopped", ()))
-
-
-def _final_phase(old: Node, new: Node) -> bool:
-    before, after = (job.get("status", {}).get("phase") for job in (old, new))
-    return before not in ("Succeeded", "Failed") or after == before
-
-
-# spec is immutable but for suspend, ttlSecondsAfterFinished and workers.{replicas,minReplicas,maxReplicas,stopped}.
-UPDATE_RULES: Final[Mapping[str, tuple[UpdateRule, ...]]] = {
-    "": (UpdateRule("is final: a job that has Succeeded or Failed stays so", _final_phase, "status.phase"),),
-    "spec": tuple(
-        _unchanged(field)
-        for field in (
-            *("mode", "image", "imagePullPolicy", "imagePullSecrets", "packages", "code", "env", "envFrom", "volumes"),
-            *(
-                "serviceAccountName",
-                "priorityClassName",
-                "nodeSelector",
-                "tolerations",
-                "affinity",
-                "runner",
-                "session",
-            ),
-            *("scheduler", "artifacts", "backoffLimit", "failurePolicy", "activeDeadlineSeconds"),
-            *("startupDeadlineSeconds", "idleTimeoutSeconds", "clusterRef"),
-        )
-    ),
-    "spec.workers": (
-        *map(_unchanged, ("adaptive", "threads", "lossGraceSeconds", "resources", "volumeMounts")),
-        UpdateRule("must keep what it holds: a stopped worker is not started again", _stopped_stay, "stopped"),
-    ),
-    "status": (
-        UpdateRule("must not decrease", lambda old, new: new.get("attempt", -1) >= old.get("attempt", -1), "attempt"),
-    ),
-}
-
-
 class _Unknown(Exception):  # noqa: N818 - not an error: what a rule needs to know is wrong itself, and said already
     pass
 
@@ -328,7 +283,7 @@ def check_rules(body: Mapping[str, Any], wrong: Iterable[Path] = ()) -> list[tup
     known = _partial(body, (), wrong_in)
     found: list[tuple[Path, str]] = []
     for place, rules in RULES.items():
-        for path, value in _values(known, place):
+        for path, value in values_at(known, place):
             for rule in rules:
                 try:
                     holds = rule.holds(value)
@@ -336,21 +291,6 @@ def check_rules(body: Mapping[str, Any], wrong: Iterable[Path] = ()) -> list[tup
                     continue
                 if not holds:
                     found.append(((*path, *filter(None, rule.field.split("."))), rule.message))
-    return found
-
-
-def check_update(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Problem]:
-    """What is changed between two bodies of a job, defaults filled in, that may not be."""
-    found = []
-    for place, rules in UPDATE_RULES.items():
-        before, after = (next((value for _, value in _values(body, place)), None) for body in (old, new))
-        if before is None or after is None:
-            continue
-        found += [
-            Problem(f"{place}.{rule.field}".removeprefix("."), rule.message)
-            for rule in rules
-            if not rule.holds(before, after)
-        ]
     return found
 
 
@@ -363,7 +303,7 @@ def _partial(value: Any, path: Path, wrong_in: Mapping[Path, AbstractSet[str | i
     return value
 
 
-def _values(node: Any, place: str, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def values_at(node: Any, place: str, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Each value at a place of the schema such as "spec.env.[]"; nothing where it is not given or wrong."""
     if not place:
         yield path, node
@@ -371,10 +311,10 @@ def _values(node: Any, place: str, path: Path = ()) -> Iterator[tuple[Path, Any]
     first, _, rest = place.partition(".")
     if first == "[]":
         for index, item in node.right():
-            yield from _values(item, rest, (*path, index))
+            yield from values_at(item, rest, (*path, index))
     elif first in node:
         try:
             below = node[first]
         except _Unknown:
             return
-        yield from _values(below, rest, (*path, first))
+        yield from values_at(below, rest, (*path, first))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 
 from dask_training.api import Condition, Mode, Phase, Progress, Reason
-from dask_training.manifests import scheduler_service, workers_selector
+from dask_training.manifests import engines_service, scheduler_service, workers_selector
 from dask_training.model.retry import Fail, Failure, decide
 from dask_training.reconcile.actions import Delete, Plan
 from dask_training.reconcile.judge import deadline_exceeded
+from dask_training.reconcile.members import closed
 from dask_training.reconcile.outcome import Outcome
 from dask_training.reconcile.release import is_released, releases, stuck_from
 from dask_training.reconcile.view import View
@@ -45,9 +46,20 @@ def end_attempt(view: View, outcome: Outcome) -> Plan:
     return _write(view, status)
 
 
-def suspend_attempt(view: View) -> Plan:
-    """Ends the attempt because the job is suspended: from here on it is, even if that is taken back meanwhile."""
-    status = with_ended_cluster(view, view.status)
+def conclude(view: View, status: Status, outcome: Outcome) -> Plan:
+    """Ends the job with its running attempt, whatever backoffLimit says; `status` is all else that is known."""
+    status = _recorded(view, with_ended_cluster(view, status), outcome)
+    if not outcome.succeeded:
+        status = status.replace(failed=status.failed + 1)
+    return _write(view, with_verdict(view, status, outcome))
+
+
+def suspend_attempt(view: View, status: Status | None = None) -> Plan:
+    """Ends the attempt because the job is suspended: from here on it is, even if that is taken back meanwhile.
+
+    `status` is what is known if that is more than what is written.
+    """
+    status = with_ended_cluster(view, status or view.status)
     outcome = Outcome(Reason.INTERRUPTED, "spec.suspend is true")
     status = _recorded(view, status, outcome, ignored=True)
     record = status.attempts[-1]
@@ -130,7 +142,7 @@ def next_start(view: View, last: AttemptRecord) -> datetime.datetime:
 
 def start_attempt(view: View) -> Plan:
     """Writes the attempt's number, then makes its Service: the rest needs the Service's address."""
-    if view.has_runner and not view.observed.confirmed and view.status.attempt:
+    if view.runs_code and not view.observed.confirmed and view.status.attempt:
         return Plan(confirm=True)
     now, number = view.now, view.status.attempt + 1
     status, last = view.status, view.status.last_attempt
@@ -154,20 +166,22 @@ def start_attempt(view: View) -> Plan:
         metrics={},
         artifacts=None,
     )
-    status = status.with_workers(desired=view.initial_workers, ready=0, restarts=0, lost=0, leaving=())
-    status = status.with_condition(
-        Condition.CLUSTER_READY, Progress.CLUSTER_STARTING, "scheduler and workers are starting", now, holds=False
-    )
+    status = status.with_workers(desired=view.initial_workers, ready=0, restarts=0, lost=0, leaving=(), members=())
+    engines = view.spec.mode is Mode.WORKERS
+    words = "the workers are starting" if engines else "scheduler and workers are starting"
+    status = status.with_condition(Condition.CLUSTER_READY, Progress.CLUSTER_STARTING, words, now, holds=False)
     if view.spec.mode is Mode.BATCH:
         status = status.with_condition(
             Condition.RUNNER_STARTED, Progress.RUNNER_STARTING, "the runner is starting", now, holds=False
         )
     fresh = View(view.job, status, view.observed, now, view.settings)
-    return written(view, status, create=(scheduler_service(fresh.attempt),), first=True)
+    service = engines_service if engines else scheduler_service
+    return written(view, status, create=(service(fresh.attempt),), first=True)
 
 
 def with_verdict(view: View, status: Status, outcome: Outcome) -> Status:
     """The job is decided."""
+    status = status.with_workers(members=closed(status.workers.members, outcome, view.now))
     condition = Condition.SUCCESS_CRITERIA_MET if outcome.succeeded else Condition.FAILURE_TARGET
     status = status.with_condition(condition, outcome.reason, outcome.message, view.now, holds=True)
     return status.replace(

@@ -80,7 +80,8 @@ def _runner_runs(view: View) -> bool:
     return view.runner is not None and view.runner.is_running
 
 
-def _deadline(view: View, times: list[datetime.datetime]) -> Outcome | None:
+def active_deadline(view: View, times: list[datetime.datetime]) -> Outcome | None:
+    """Whether `activeDeadlineSeconds` has passed, with the runner's own time to store what there is."""
     slack = RUNNER_SLACK_SECONDS if _runner_runs(view) else 0
     seconds = view.spec.active_deadline_seconds
     deadline = view.after(view.status.start_time, seconds + slack)
@@ -94,7 +95,8 @@ def deadline_exceeded(seconds: int) -> Outcome:
     return Outcome(Reason.DEADLINE_EXCEEDED, f"{text}\nRaise the deadline, add workers, or give the job less to do.")
 
 
-def _collision(view: View, _: list[datetime.datetime]) -> Outcome | None:
+def name_collision(view: View, _: list[datetime.datetime]) -> Outcome | None:
+    """Whether the attempt's Service is somebody else's."""
     service = view.service
     if service is not None and service.owner != view.job.metadata.uid:
         text = f"Service {service.name} exists already and is not this job's."
@@ -182,6 +184,6 @@ def _is_stuck(pod: Pod, now: datetime.datetime, times: list[datetime.datetime]) 
 
 
 _QUESTIONS: Final = (
-    *(_ended, owner_gone, _deadline, _collision, _packages, _taken, _scheduler, heartbeat_missed),
+    *(_ended, owner_gone, active_deadline, name_collision, _packages, _taken, _scheduler, heartbeat_missed),
     *(_blocked, _startup, _workers, no_client, idle),
 )

@@ -112,6 +112,24 @@ def _of_session(ended: Ended) -> Outcome:
     return Outcome(Reason.COMPLETED, "a client has shut the cluster down")
 
 
+def of_engine(pod: Pod, view: View) -> str:
+    """Why a worker of mode Workers has failed, in words that follow its number."""
+    ended = pod.ended
+    if ended is None:
+        return pod.loss or f"its pod ended without having run. {pod.message}".rstrip()
+    said = ended.termination
+    if ended.out_of_memory or (said is not None and said.reason == Reason.WORKER_OOM_KILLED):
+        return out_of_memory("it", view.spec.workers.resources, "spec.workers.resources")
+    if pod.loss:
+        return pod.loss
+    if said is not None and not said.succeeded and said.message:
+        return said.message
+    if said is None and (cannot_start := _cannot_start(pod, ended)):
+        return cannot_start.message
+    text = f"it ended with exit code {ended.exit_code}."
+    return text if said is not None else _with_words(text, ended.last_words)
+
+
 def failed_packages(ended: Ended) -> Outcome | None:
     """That a container could not install `spec.packages`, with pip's reason; None if it ended of something else."""
     if ended.exit_code != ExitCode.PACKAGES:

@@ -17,6 +17,7 @@ from dask_training.model.job import Metadata
 from dask_training.observed import Observed
 from dask_training.reconcile.actions import Plan
 from dask_training.reconcile.ending import between_attempts, finalize, finished, with_verdict
+from dask_training.reconcile.engines import run_engines
 from dask_training.reconcile.outcome import Outcome
 from dask_training.reconcile.release import releases
 from dask_training.reconcile.running import run_attempt
@@ -84,15 +85,13 @@ def plan(
     if problems:
         return _refused(view, problems)
     if view.status.attempt and view.status.last_attempt is None:
-        return run_attempt(view)
+        return run_engines(view) if job.spec.mode is Mode.WORKERS else run_attempt(view)
     return between_attempts(view)
 
 
 def not_served(job: TrainingJob, settings: OperatorSettings) -> tuple[Problem, ...]:
     """What is right in itself but can't be done by this operator, in this installation."""
     spec, found = job.spec, []
-    if spec.mode is Mode.WORKERS:
-        found.append(Problem("spec.mode", "mode Workers is not served by this version of the operator"))
     if spec.cluster_ref is not None:
         found.append(Problem("spec.clusterRef", "clusterRef is not served by this version of the operator"))
     for field, count in (("replicas", spec.workers.replicas), ("maxReplicas", spec.workers.max_replicas or 0)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from dask_training.api import Condition, Mode, Phase, Port, Progress, Role
@@ -45,23 +45,25 @@ def run_attempt(view: View) -> Plan:
         return suspend_attempt(view)
     times = [*judgement.look_at, *stuck_from(view)]
     status = _status(view, times)
-    create = tuple(_missing(view, times))
+    create = tuple(not_refused(view, _wanted(view, _address(view)), times))
     if any(isinstance(item, SecretRequest) and item.signing_request for item in create):
         # It is written into the status with the request: nothing else may be written at the same time.
         return Plan(create=create, check_after=asked_again(view, times))
     delete = (*_corpses(view, times), *surplus(view, times), *stuck(view))
     lost = status.workers.lost > view.status.workers.lost
     return written(
-        view, status, create=create, delete=delete, look_at=times, first=lost, events_of=_being_made(view, times)
+        view, status, create=create, delete=delete, look_at=times, first=lost, events_of=being_made(view, times)
     )
 
 
 # What is missing.
 
 
-def _missing(view: View, times: list[datetime.datetime]) -> Iterator[Manifest | SecretRequest]:
-    address = _address(view)
-    for item in _wanted(view, address):
+def not_refused(
+    view: View, items: Iterable[Manifest | SecretRequest], times: list[datetime.datetime]
+) -> Iterator[Manifest | SecretRequest]:
+    """What may be tried to be made now; `times` gets the moments at which the rest may."""
+    for item in items:
         name = item.name if isinstance(item, SecretRequest) else item["metadata"]["name"]
         kind = item.kind if isinstance(item, SecretRequest) else item["kind"]
         refusal = view.refusal(kind, name)
@@ -131,7 +133,7 @@ def _made_again_at(pod: Pod, view: View) -> datetime.datetime:
     return end + datetime.timedelta(seconds=min(_FIRST_WAIT_SECONDS * 2 ** min(rounds, 10), _LONGEST_WAIT_SECONDS))
 
 
-def _being_made(view: View, times: list[datetime.datetime]) -> tuple[str, ...]:
+def being_made(view: View, times: list[datetime.datetime]) -> tuple[str, ...]:
     """Pods whose containers are being made for long: what is wrong with a volume is in their Events alone."""
     found = []
     for pod in view.observed.of_attempt(view.status.attempt):

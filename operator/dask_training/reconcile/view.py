@@ -50,6 +50,11 @@ class View:
         """Whether the job's code runs in a pod of its own."""
         return self.spec.mode is Mode.BATCH
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether its pods run the job's code, which they must not do twice within an attempt."""
+        return self.spec.mode is not Mode.SESSION
+
     @cached_property
     def scheduler(self) -> Pod | None:
         """The attempt's scheduler, if there is one."""

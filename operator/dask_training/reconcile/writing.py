@@ -13,6 +13,8 @@ from dask_training.status import Change, Status, change, events, stamped
 from dask_training.termination import clean
 
 UPDATE_SECONDS: Final = 10  # numbers and words alone are not written more often; telemetry is asked for as often
+MEMBERS_SECONDS: Final = 1  # nor is where each of many workers is
+_WAITS: Final = {Change.MINOR: UPDATE_SECONDS, Change.MEMBERS: MEMBERS_SECONDS}
 _SOONEST: Final = 0.05
 _EVENT_CHARACTERS: Final = 900  # Kubernetes takes 1 kB
 
@@ -31,8 +33,8 @@ def written(
     old, times = view.status, list(look_at)
     status = status.observed_at(view.job.metadata.generation, old)
     weight = change(old, status)
-    due = view.after(old.last_update_time, UPDATE_SECONDS)
-    if weight is Change.MINOR and old.updated is not None and not view.is_past(due):
+    due = view.after(old.last_update_time, _WAITS.get(weight, 0))
+    if weight in _WAITS and old.updated is not None and not view.is_past(due):
         times.append(due)
         weight = Change.NONE
     plan = Plan(create=tuple(create), delete=tuple(delete), check_after=asked_again(view, times), events_of=events_of)

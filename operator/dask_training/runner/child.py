@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import runpy
 import signal
 import subprocess
 import sys
 import time
 import traceback
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
@@ -26,6 +25,7 @@ from dask_training.runner import lifeline, preimport, script_api
 from dask_training.runner.address import scheduler_address
 from dask_training.runner.channel import Channel, Ended, Exited, Raised, Started
 from dask_training.runner.events import WorkersChanged
+from dask_training.runner.execution import run_python, users_part
 from dask_training.runner.joblib_setup import JoblibConfig, turn_on
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _run(config: ChildConfig, client: Client, channel: Channel) -> int:
             return _run_command(config, channel)
         if config.joblib.backend != "none":
             keep = turn_on(config.joblib, client, channel)  # noqa: F841 - undoes itself when it is collected
-        _run_python(config)
+        run_python(config.script, config.module, config.args)
     except SystemExit as ended:
         return _exit_code(ended, channel)
     except CommandError as error:
@@ -117,18 +117,6 @@ def _run(config: ChildConfig, client: Client, channel: Channel) -> int:
         _report_exception(error, config, channel)
         return 1
     return 0
-
-
-def _run_python(config: ChildConfig) -> None:
-    if config.script:
-        sys.argv = [config.script, *config.args]
-        sys.path.insert(0, str(Path(config.script).parent))
-        runpy.run_path(config.script, run_name="__main__")
-    else:
-        assert config.module is not None  # noqa: S101 - one of the three is set
-        sys.argv = [config.module, *config.args]
-        sys.path.insert(0, str(Path.cwd()))
-        runpy.run_module(config.module, run_name="__main__", alter_sys=True)
 
 
 def _run_command(config: ChildConfig, channel: Channel) -> int:
@@ -162,7 +150,7 @@ def _exit_code(ended: SystemExit, channel: Channel) -> int:
 
 
 def _report_exception(error: BaseException, config: ChildConfig, channel: Channel) -> None:
-    trace = _without_our_frames(error.__traceback__, config)
+    trace = users_part(error.__traceback__, config.script, config.module)
     traceback.print_exception(type(error), error, trace)
     place = next((frame for frame in reversed(traceback.extract_tb(trace)) if frame.filename == config.script), None)
     channel.send(
@@ -174,17 +162,6 @@ def _report_exception(error: BaseException, config: ChildConfig, channel: Channe
             bases=tuple(base.__name__ for base in type(error).__mro__),
         )
     )
-
-
-def _without_our_frames(trace: TracebackType | None, config: ChildConfig) -> TracebackType | None:
-    """The traceback from the user's first line on, as `python script.py` prints it."""
-    inner = trace
-    while inner is not None:
-        file = inner.tb_frame.f_code.co_filename
-        if file == config.script or (config.module and file not in (__file__, runpy.__file__) and "runpy" not in file):
-            return inner
-        inner = inner.tb_next
-    return trace
 
 
 if __name__ == "__main__":

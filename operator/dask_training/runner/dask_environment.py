@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dask_training.certificates import Certificates
+if TYPE_CHECKING:
+    from dask_training.certificates import Certificates
 
 # What distributed's nanny sets for its worker; our workers have none.
 _MALLOC_TRIM_THRESHOLD = "65536"

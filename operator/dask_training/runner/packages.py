@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import site
 import sys
 import sysconfig
 import venv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dask_training.errors import PackagesError
@@ -33,12 +34,18 @@ def pip_command(packages: Sequence[str], layer: Path) -> list[str]:
     lines = [f"import site; site.addsitedir({path!r})\n" for path in own]
     (layer_site(layer) / "_environment.pth").write_text("".join(lines))
     constraints = layer / "constraints.txt"
-    constraints.write_text("".join(f"{name}=={importlib.metadata.version(name)}\n" for name in _FIXED))
+    constraints.write_text("".join(f"{name}=={version}\n" for name, version in _fixed()))
     return [
         *(sys.executable, "-m", "pip", "--python", str(layer / "bin" / "python"), "install", "--no-input"),
         *("--disable-pip-version-check", "--progress-bar", "off", "--no-warn-script-location"),
         *("--constraint", str(constraints), "--", *packages),
     ]
+
+
+def _fixed() -> Iterator[tuple[str, str]]:
+    for name in _FIXED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # mode Workers does without Dask
+            yield name, importlib.metadata.version(name)
 
 
 def failure(packages: Sequence[str], exit_code: int, output: Sequence[str]) -> PackagesError:

@@ -2,13 +2,14 @@
 
 from dask_training.status.blockers import Blocker, blockers
 from dask_training.status.changes import Change, change, events
-from dask_training.status.record import AttemptRecord, ProgressRecord, Status, timestamp
+from dask_training.status.record import AttemptRecord, MemberRecord, ProgressRecord, Status, timestamp
 from dask_training.status.summary import is_ready, stamped, with_telemetry, with_workers
 
 __all__ = [
     "AttemptRecord",
     "Blocker",
     "Change",
+    "MemberRecord",
     "ProgressRecord",
     "Status",
     "blockers",

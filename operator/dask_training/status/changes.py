@@ -6,26 +6,33 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import TypeAlias
 
-from dask_training.api import Condition, Progress, Reason
+from dask_training.api import Condition, MemberState, Progress, Reason
 from dask_training.status.record import Status
 
 # Type (Normal or Warning), reason and message.
 Event: TypeAlias = tuple[str, str, str]
+_FAILED = (MemberState.FAILED.value, MemberState.TIMED_OUT.value)
 _BLOCKING = {str(reason) for reason in Reason} - {Reason.COMPLETED.value}
 
 
 class Change(IntEnum):
-    """NONE: nothing to write. MINOR: numbers and words, which may wait. TRANSITION: to be written at once."""
+    """NONE: nothing to write. MINOR: numbers and words, which may wait. TRANSITION: to be written at once.
+
+    MEMBERS: where workers of mode Workers are, which somebody waits for, and which may change a hundred times a second.
+    """
 
     NONE = 0
     MINOR = 1
-    TRANSITION = 2
+    MEMBERS = 2
+    TRANSITION = 3
 
 
 def change(old: Status, new: Status) -> Change:
     """How much two statuses differ; times and sums alone are no difference."""
     if _weighty(old) != _weighty(new):
         return Change.TRANSITION
+    if _members(old) != _members(new):
+        return Change.MEMBERS
     return Change.NONE if _all(old) == _all(new) else Change.MINOR
 
 
@@ -43,7 +50,13 @@ def _weighty(status: Status) -> tuple[object, ...]:
         status.reason if status.reason in _BLOCKING else "",
         status.workers.desired,
         status.workers.lost,
+        # That a pod is there must be known before it can be gone: it is never made a second time.
+        tuple(member.index for member in status.workers.members if member.created_at),
     )
+
+
+def _members(status: Status) -> tuple[object, ...]:
+    return tuple((member.state, member.ip) for member in status.workers.members)
 
 
 def _all(status: Status) -> Status:
@@ -73,9 +86,20 @@ def _events(old: Status, new: Status) -> Iterator[Event]:
     if new.workers.lost > old.workers.lost and new.attempt == old.attempt:
         count = new.workers.lost - old.workers.lost
         yield "Warning", "WorkerLost", f"{count} of {new.workers.desired} workers lost; made again"
+    yield from _failed_members(old, new)
     if new.reason in _BLOCKING and new.reason != old.reason and not new.has_verdict:
         yield "Warning", new.reason, new.message
     yield from _endings(old, new)
+
+
+def _failed_members(old: Status, new: Status) -> Iterator[Event]:
+    if new.has_verdict and not old.has_verdict:
+        return  # which names them
+    before = {member.index: member.state for member in old.workers.members}
+    failed = [each for each in new.workers.members if each.state in _FAILED and each.state != before.get(each.index)]
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if failed[1:] else ""
+        yield "Warning", "WorkerFailed", f"worker {failed[0].index}{more}: {failed[0].message}"
 
 
 def _endings(old: Status, new: Status) -> Iterator[Event]:

@@ -171,6 +171,8 @@ class Pods:
             (secret / "job.json").write_text(json.dumps(self.body))
         if role == "scheduler":
             (secret / "token").write_text(TOKEN)
+        if role == "engine":
+            (secret / "code.json").write_text(json.dumps(self.spec.get("runner", {})))
 
     def _environment(self, role: str, name: str, root: Path) -> dict[str, str]:
         return {

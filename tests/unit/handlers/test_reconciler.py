@@ -259,6 +259,20 @@ def test_without_the_store_there_are_no_pods_but_a_reason(run, desk):
     run(scene())
 
 
+def test_only_what_keeps_artifacts_waits_for_the_store(run, desk, job):
+    async def scene():
+        for mode, asked in (("Batch", True), ("Session", False), ("Workers", False)):
+            async with desk() as kube:
+                body = job()
+                body["spec"] = {**body.get("spec", {}), "mode": mode}
+                kube.cache.put(JOBS, kube.api.put(JOBS.kind, body))
+                await kube.reconciler.reconcile(KEY)
+                assert bool(kube.stored) is asked, mode
+                assert kube.api.names("Pod") == ["p0", "p1"]
+
+    run(scene())
+
+
 def test_ends_and_starts_are_measured(run, desk, job):
     phases = iter(["Running", "Succeeded"])
 

@@ -9,6 +9,7 @@ import json
 import re
 
 import kubernetes_validate
+import msgspec
 import pytest
 
 from dask_training import api
@@ -16,6 +17,9 @@ from dask_training.api import Label, Role
 from dask_training.certificates import make_certificates
 from dask_training.manifests import (
     Attempt,
+    engine_pod,
+    engines_network_policy,
+    engines_service,
     network_policy,
     reader_pod,
     runner_pod,
@@ -26,6 +30,7 @@ from dask_training.manifests import (
     worker_pod,
 )
 from dask_training.model import TrainingJob
+from dask_training.runner.pod.engine import Code
 from dask_training.settings import OperatorSettings
 
 VERSION = "1.34"
@@ -114,6 +119,54 @@ def test_every_object_is_what_kubernetes_takes(spec):
         assert json.loads(json.dumps(manifest)) == manifest, "plain JSON, no enums"
 
 
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_the_objects_of_mode_workers_are_what_kubernetes_takes_and_have_their_owners(spec):
+    attempt = attempt_of(spec, name="x" * 40, number=999)
+    service, policy = engines_service(attempt), engines_network_policy(attempt, "service-uid")
+    pod = engine_pod(attempt, 999)
+    for manifest in (service, policy, pod):
+        kubernetes_validate.validate(manifest, VERSION, strict=True)
+        assert json.loads(json.dumps(manifest)) == manifest, "plain JSON, no enums"
+        assert DNS_1123.fullmatch(manifest["metadata"]["name"])
+        (owner,) = manifest["metadata"]["ownerReferences"]
+        assert owner["uid"] == ("service-uid" if manifest is policy else UID)
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": {}}]}], "all of the namespace, nobody else"
+
+
+def test_an_engine_runs_its_code_once_and_knows_what_one_of_cml_does():
+    spec = copy.deepcopy(FULL) | {"mode": "Workers"}
+    spec["env"] += [{"name": "CDSW_ENGINE_ID", "value": "mine"}, {"name": "CDSW_MASTER_IP", "value": "10.0.0.1"}]
+    spec["workers"]["volumeMounts"] += [dict(spec["runner"]["volumeMounts"][0])]
+    attempt = attempt_of(spec)
+    pod = engine_pod(attempt, 1)
+    container = pod["spec"]["containers"][0]
+    assert container["command"] == ["python", "-m", "dask_training.runner.pod", "engine"]
+    assert pod["spec"]["restartPolicy"] == "Never"
+    assert pod["spec"]["terminationGracePeriodSeconds"] == 10
+    assert pod["metadata"]["labels"][Label.ROLE] == "worker"
+    assert pod["metadata"]["labels"][Label.INDEX] == "1"
+    assert container["resources"]["requests"]["cpu"] == "1500m"
+    given = variables(pod)
+    assert len(given) == len(container["env"]), "none is there twice"
+    assert given["CDSW_ENGINE_ID"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert given["CDSW_IP_ADDRESS"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    assert given["CDSW_MASTER_IP"] == "10.0.0.1"
+    assert given["DASK_TRAINING_THREADS"] == "2", "its CPU request, rounded up"
+    assert "DASK_SCHEDULER_ADDRESS" not in given
+    assert set(mounts(pod)) == {"/etc/dask-training", "/tmp", "/work", "/code", "/data", "/scratch"}
+    volumes = {each["name"]: each for each in pod["spec"]["volumes"]}
+    assert not any("secret" in each for each in volumes.values())
+    (item,) = volumes["dask-training-engine"]["downwardAPI"]["items"]
+    assert item["fieldRef"]["fieldPath"] == f"metadata.annotations['{api.CODE_ANNOTATION}']"
+    code = msgspec.json.decode(pod["metadata"]["annotations"][api.CODE_ANNOTATION], type=Code)
+    assert code.name in ("spec.runner.script", "module m")
+    runner = attempt.job.spec.runner
+    assert (code.script, code.module, code.args) == (runner.script, runner.module, runner.args)
+
+
 @pytest.mark.parametrize("name", ["a", "x" * 40, "a-b"])
 @pytest.mark.parametrize("number", [1, 99, 9999])
 def test_names_are_short_and_plain(name, number):
@@ -145,7 +198,8 @@ def test_every_object_is_labelled_and_owned(spec):
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_pods_are_restricted(spec):
     job = attempt_of(spec).job
-    for pod in [*pods_of(attempt_of(spec)), reader_pod(job, name="reader", image="i", token="t", uid=UID)]:
+    reader = reader_pod(job, name="reader", image="i", token="t", uid=UID)
+    for pod in [*pods_of(attempt_of(spec)), engine_pod(attempt_of(spec), 3), reader]:
         spec_of_pod = pod["spec"]
         (container,) = spec_of_pod["containers"]
         assert spec_of_pod["automountServiceAccountToken"] is False
@@ -159,7 +213,7 @@ def test_pods_are_restricted(spec):
             "capabilities": {"drop": ["ALL"]},
         }
         kinds = {key for volume in spec_of_pod["volumes"] for key in volume if key != "name"}
-        assert kinds <= {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
+        assert kinds <= {"configMap", "downwardAPI", "emptyDir", "persistentVolumeClaim", "secret"}
 
 
 def test_objects_share_no_parts():

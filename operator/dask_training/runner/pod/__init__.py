@@ -1,1 +1,1 @@
-"""The programs in a job's pods: `python -m dask_training.runner.pod scheduler|worker|runner|reader`."""
+"""The programs in a job's pods: `python -m dask_training.runner.pod scheduler|worker|runner|engine|reader`."""

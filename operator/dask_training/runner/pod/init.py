@@ -25,12 +25,15 @@ LOG_LIMIT_BYTES = 4 * 1024**2  # of the file; the one before it is kept, so a lo
 _child = -1
 
 
-def start(log: Path | None) -> int | None:
-    """Forks; returns None in the child, and in the parent, once the child has ended, its exit code as a shell's."""
-    pipes = [os.pipe(), os.pipe()] if log is not None else []
+def start(log: Path | None, streams: tuple[int, ...] = (1, 2)) -> int | None:
+    """Forks; returns None in the child, and in the parent, once the child has ended, its exit code as a shell's.
+
+    What the child prints to `streams` goes to `log` as well, if there is one.
+    """
+    pipes = [os.pipe() for _ in streams] if log is not None else []
     child = os.fork()
     if child == 0:
-        for fd, (read_end, write_end) in zip((1, 2), pipes, strict=False):
+        for fd, (read_end, write_end) in zip(streams, pipes, strict=False):
             os.close(read_end)
             os.dup2(write_end, fd)
             os.close(write_end)
@@ -42,7 +45,7 @@ def start(log: Path | None) -> int | None:
         os.close(write_end)
     if os.getpid() != 1:  # in a pod whose containers share their processes
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    outputs = {pipe[0]: fd for fd, pipe in zip((1, 2), pipes, strict=False)}
+    outputs = {pipe[0]: fd for fd, pipe in zip(streams, pipes, strict=False)}
     try:
         return _watch(child, outputs, _Log(log) if log is not None else None)
     finally:

@@ -14,6 +14,7 @@ _REASONS = {
     "scheduler": (Reason.SCHEDULER_OOM_KILLED, Reason.SCHEDULER_FAILED),
     "worker": (Reason.WORKER_OOM_KILLED, Reason.WORKERS_UNAVAILABLE),
     "runner": (Reason.RUNNER_OOM_KILLED, Reason.RUNNER_KILLED),
+    "engine": (Reason.WORKER_OOM_KILLED, Reason.RUNNER_KILLED),
     "reader": (Reason.INTERNAL_ERROR, Reason.INTERNAL_ERROR),
 }
 _KILLED = 137  # as a shell gives it for SIGKILL
@@ -21,7 +22,9 @@ _FIELDS = {
     "scheduler": "spec.scheduler.resources.limits.memory",
     "worker": "spec.workers.resources.limits.memory",
     "runner": "spec.runner.resources.limits.memory",
+    "engine": "spec.workers.resources.limits.memory",
 }
+_RUNS_CODE = ("runner", "engine")
 
 
 def write(paths: PodPaths, termination: Termination) -> None:
@@ -41,7 +44,8 @@ def memory_limit() -> int | None:
 
 def out_of_memory(role: str) -> OutOfMemory:
     """The death of this pod's program by its memory limit."""
-    return OutOfMemory(os.environ.get(Env.POD_NAME, role) if role == "worker" else role, memory_limit(), _FIELDS[role])
+    pod = os.environ.get(Env.POD_NAME, role) if role in ("worker", "engine") else role
+    return OutOfMemory(pod, memory_limit(), _FIELDS[role])
 
 
 def of_killed(role: str, paths: PodPaths) -> None:
@@ -49,5 +53,5 @@ def of_killed(role: str, paths: PodPaths) -> None:
     oom, other = _REASONS[role]
     killed_by_kernel = oom_kills(paths.root) > 0 and role in _FIELDS
     message = f"{out_of_memory(role)}. Raise that limit." if killed_by_kernel else f"the {role} was killed by SIGKILL"
-    reason, code = oom if killed_by_kernel else other, _KILLED if role == "runner" else None
+    reason, code = oom if killed_by_kernel else other, _KILLED if role in _RUNS_CODE else None
     write(paths, Termination(reason=reason, message=message, exit_code=_KILLED, script_exit_code=code))

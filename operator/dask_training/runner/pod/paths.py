@@ -31,6 +31,11 @@ class PodPaths:
         return self.root / "etc/dask-training"
 
     @property
+    def engine(self) -> Path:
+        """What an engine is to run."""
+        return self.secret / "code.json"
+
+    @property
     def store_secret(self) -> Path:
         return self.root / "etc/dask-training-store"
 
