@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dask_training.client.packing import CONFIG_MAP_BYTES
@@ -21,6 +21,11 @@ _ADVICE = (
 )
 
 
+def pack_script(folder: Path, script: str) -> bytes | None:
+    """A zip file of *script* alone; None where there is none."""
+    return _packed(folder, {script: folder / script}) if script else None
+
+
 def pack_project(folder: Path, script: str) -> bytes:
     """A zip file of the .py and .R files of *folder*, sub-folders too, and of *script*.
 
@@ -29,6 +34,10 @@ def pack_project(folder: Path, script: str) -> bytes:
     files = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     if script:
         files[script] = folder / script
+    return _packed(folder, files)
+
+
+def _packed(folder: Path, files: Mapping[str, Path]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, path in sorted(files.items()):

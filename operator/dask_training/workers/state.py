@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from dask_training.client.connection import is_configured
 from dask_training.workers import output
 from dask_training.workers.launcher import Group, Refused
 from dask_training.workers.records import Table, Worker
@@ -145,13 +146,6 @@ class Session:
         from dask_training.workers import pods  # noqa: PLC0415 - needs the extra client
 
         return pods.launch(request, self.identity, self.table, self.settings)
-
-
-def is_configured() -> bool:
-    """Whether there is a kubeconfig, or this is a pod with a service account."""
-    files = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-    there = any(Path(file).expanduser().is_file() for file in files.split(os.pathsep) if file)
-    return there or "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 session = Session()
