@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import threading
 import time
@@ -14,6 +13,7 @@ from dask_training.api import HEARTBEAT_ANNOTATION, HEARTBEAT_MANAGER, Phase, Re
 from dask_training.client.connection import MERGE_PATCH, Body, Connection, core_path, jobs_path
 from dask_training.client.following import job_pods, no_operator
 from dask_training.client.jobs import JobHandle
+from dask_training.client.owner import is_gone, own_pod
 from dask_training.client.podlogs import PodLog
 from dask_training.client.podstate import container_statuses
 from dask_training.client.status_events import FINAL_PHASES, phase_of
@@ -23,7 +23,6 @@ from dask_training.errors import (
     AlreadyExistsError,
     ClusterStartError,
     ClusterStartTimeoutError,
-    ForbiddenError,
     KubernetesError,
     NotFoundError,
 )
@@ -32,15 +31,12 @@ from dask_training.session.keys import Credentials, make_key
 from dask_training.session.manifest import (
     adapt_patch,
     option_error,
-    pod_owner,
     scale_patch,
     session_body,
 )
 from dask_training.session.options import Options
 
 _LOOK_SECONDS: Final = 0.25
-# Where a pod's name stands: by the downward API, or its host name.
-_POD_NAMES: Final = ("POD_NAME", "MY_POD_NAME", "HOSTNAME")
 
 
 class Stopped(Exception):  # noqa: N818 - no error: it was asked for
@@ -159,7 +155,7 @@ def launch(
     name = options.name or f"session-{secrets.token_hex(3)}"
     namespace = connection.namespace
     key = make_key(name)
-    owner = _own_pod(connection, say) if options.shutdown_on_close else None
+    owner = own_pod(connection, say, "cluster") if options.shutdown_on_close else None
     body = session_body(options, name=name, namespace=namespace, request=key.request, owner=owner)
     say(f"Creating cluster {name} in namespace {namespace}")
     try:
@@ -259,31 +255,9 @@ def too_late(job: SessionJob, seconds: int) -> ClusterStartTimeoutError:
     return ClusterStartTimeoutError(f"{said}\nIt was removed. Mend that, or give it more time.", reason)
 
 
-def _own_pod(connection: Connection, say: Callable[[str], None]) -> Body | None:
-    """This process's pod as owner, so that nothing of the cluster outlives it; None outside of a pod."""
-    if not connection.pod_namespace or connection.pod_namespace != connection.namespace:
-        return None
-    name = next((value for each in _POD_NAMES if (value := os.environ.get(each))), "")
-    try:
-        pod = connection.request("GET", core_path(connection.namespace, "pods", name)) if name else None
-    except NotFoundError:
-        pod = None  # on the host's network a pod has the host's name
-    except ForbiddenError as error:
-        say(f"The cluster will not go with this pod but by its time-outs: {error}")
-        return None
-    if pod is None or is_gone(pod):  # what a dying pod owns would go with it at once
-        return None
-    return pod_owner(pod)
-
-
 def _remove(connection: Connection, namespace: str, name: str, request: str) -> None:
     """Delete the job that was made for this very request, if it was; else it goes by its time-outs."""
     with contextlib.suppress(KubernetesError):
         body = connection.request("GET", jobs_path(namespace, name))
         if (body["spec"].get("session") or {}).get("certificateSigningRequest") == request and not is_gone(body):
             SessionJob(connection, body, Credentials("", "", "")).delete()
-
-
-def is_gone(body: Mapping[str, Any]) -> bool:
-    """Whether it is deleted, but for what the API server still has to do."""
-    return bool(body["metadata"].get("deletionTimestamp"))

@@ -18,6 +18,7 @@ from dask_training.errors import OptionError
 from dask_training.model.quantity import parse_memory
 from dask_training.session.backend import Access
 from dask_training.session.options import Options
+from dask_training.session.spawning import spare_main
 
 _LONGEST_LOOK_SECONDS: Final = 5.0
 
@@ -39,6 +40,7 @@ class Local:
         """See `Backend`."""
         from distributed import LocalCluster  # noqa: PLC0415 - takes a while; only here
 
+        spare_main()
         options = self._options
         say(f"Starting {options.replicas} workers on this machine")
         for notice in _not_here(options):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from dask_training.api import API_VERSION, KIND, Mode
@@ -78,12 +77,6 @@ def session_body(options: Options, *, name: str, namespace: str, request: str, o
     except JobFileError as error:
         raise option_error(error) from error
     return body
-
-
-def pod_owner(pod: Mapping[str, Any]) -> Body:
-    """The reference with which *pod* owns a job: it goes when the pod goes."""
-    metadata = pod["metadata"]
-    return {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
 
 
 def option_error(error: JobFileError) -> OptionError:

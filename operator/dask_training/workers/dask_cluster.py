@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import urllib.parse
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from dask_training.workers import output
@@ -48,7 +47,8 @@ def run_dask_cluster(
         project=session.settings.folder,
     )
     settings = session.settings
-    launch_cluster = importlib.import_module("dask_training.session").launch_cluster
+    from dask_training.session import launch_cluster  # noqa: PLC0415 - brings Dask along
+
     try:
         cluster = launch_cluster(
             asked.n,
@@ -62,7 +62,7 @@ def run_dask_cluster(
             idle_timeout=_IDLE_TIMEOUT,
             no_client_timeout=None,
             wait=asked.n,
-            local=True if session.is_local() else settings.local,
+            local=session.is_local(),
         )
     except Exception as error:
         output.note(f"the Dask cluster did not come up: {error}")
@@ -89,7 +89,7 @@ class DaskGroup:
         dashboard = str(cluster.dashboard_link or "")
         url = f"{dashboard.removesuffix('status').rstrip('/')}/" if dashboard else ""
         name = str(cluster.name)
-        self.ids = (f"{name}-scheduler", *(str(each.get("name") or each["id"]) for each in info["workers"].values()))
+        self.ids = (f"{name}-scheduler", *(_worker_id(name, each) for each in info["workers"].values()))
         addresses = (cluster.scheduler_address, *info["workers"])
         for number, (each, address) in enumerate(zip(self.ids, addresses, strict=True)):
             session.table.put(
@@ -155,6 +155,12 @@ class SchedulerProcess:
         del timeout
         self._group.close()
         return 0
+
+
+def _worker_id(cluster: str, info: Mapping[str, Any]) -> str:
+    """The pod's name; on this machine workers have numbers."""
+    name = str(info.get("name", info.get("id")))
+    return f"{cluster}-worker-{name}" if name.isdigit() else name
 
 
 def _has_ended(worker_id: str) -> bool:

@@ -14,10 +14,10 @@ from typing import Any, Final
 from dask_training.api import HEARTBEAT_ANNOTATION, HEARTBEAT_MANAGER, Reason, Role, child_name
 from dask_training.client.connection import MERGE_PATCH, Body, Connection, jobs_path
 from dask_training.client.following import no_operator
+from dask_training.client.owner import own_pod
 from dask_training.client.submitting import Bundle, submit
 from dask_training.client.watching import Watcher
 from dask_training.errors import ForbiddenError, KubernetesError, NotFoundError
-from dask_training.session.owner import own_pod
 from dask_training.workers import output
 from dask_training.workers.launcher import Refused, ended_badly, launch_document
 from dask_training.workers.manifest import HEARTBEAT_SECONDS, code_of, worker_of, workers_body

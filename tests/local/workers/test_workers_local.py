@@ -410,6 +410,44 @@ def test_dask_worker_runs_as_cloudera_scripts_call_it(project):
     assert ended.result == [[3], 6]
 
 
+def test_a_dask_cluster_as_both_helpers_return_it(project):
+    ended = project.run(
+        """
+        from distributed import Client
+        cluster = run_dask_cluster(n=2, cpu=1, memory=0.5)
+        with Client(cluster["scheduler_address"], timeout=30) as client:
+            answer = client.submit(sum, [x for x in range(10)]).result()
+            threads = sorted(client.nthreads().values())
+        polled = cluster.pop("scheduler_proc").poll()
+        running = [worker["status"] for worker in list_workers()]
+        stopped = stop_workers()
+        result([cluster, answer, threads, polled, running, len(stopped), [w["status"] for w in list_workers()]])
+        """
+    )
+    cluster, answer, threads, polled, running, stopped, states = ended.result
+    assert set(cluster) == {"scheduler", "workers", "scheduler_address", "dashboard_address"}
+    assert (answer, threads, polled, stopped) == (45, [1, 1], None, 3)
+    (scheduler,) = cluster["scheduler"]
+    assert scheduler["app_url"] + "status" == cluster["dashboard_address"]
+    assert len({each["id"] for each in [scheduler, *cluster["workers"]]}) == 3
+    assert {each["ip_address"] for each in [scheduler, *cluster["workers"]]} == {"127.0.0.1"}
+    assert (running, states) == (["running"] * 3, ["stopped"] * 3)
+
+
+def test_a_dask_cluster_that_does_not_come_up_says_why(project):
+    ended = project.run(
+        """
+        configure(packages=["no-such-package"])
+        try:
+            run_dask_cluster(num_workers=1, cpu=1, memory=0.5)
+        except RuntimeError as error:
+            result(str(error))
+        """
+    )
+    assert "no-such-package is wanted, it is not installed" in ended.result
+    assert "the Dask cluster did not come up: packages: no-such-package" in ended.out
+
+
 # Scripts for CML, unchanged.
 
 
