@@ -183,6 +183,7 @@ def cluster(kind_cluster) -> Iterator[Cluster]:
         "store.podAnnotations.image": ids["store"],
     }
     options = [each for name, value in values.items() for each in ("--set-string", f"{name}={value}")]
+    options += ["--set", "jobs.scaleDownSeconds=10"]  # a third of what users have, and wait for
     where = ("--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "180s")
     try:
         chart = str(ROOT / "charts" / "dask-training-operator")

@@ -15,6 +15,13 @@ def pid(_=None, seconds: float = 0.0) -> int:
     return os.getpid()
 
 
+def stand(flag: str, index: int) -> int:
+    """Runs until the flag is there."""
+    while not Path(flag).exists():
+        time.sleep(0.02)
+    return index
+
+
 def total(array, index: int, seconds: float = 0.0) -> float:
     time.sleep(seconds)
     return float(array.sum()) + index

@@ -15,7 +15,7 @@ import joblib
 import numpy as np
 import pytest
 from joblib import Parallel, delayed
-from remote_tasks import at_once, fail, fail_unpicklably, leave, mark, nested, nested_pids, pid, total
+from remote_tasks import at_once, fail, fail_unpicklably, leave, mark, nested, nested_pids, pid, stand, total
 
 from dask_training.joblib_backend import DaskBackend, register
 
@@ -52,6 +52,31 @@ def test_a_single_worker_of_one_thread_gets_the_tasks(start_cluster):
         assert os.getpid() not in Parallel(n_jobs=2)(delayed(pid)(i) for i in range(5))
         with Parallel() as parallel:
             assert os.getpid() not in parallel(delayed(pid)(i) for i in range(5))
+
+
+@pytest.mark.parametrize(("n_jobs", "effective", "under_way"), [(-1, 6, 12), (-2, 5, 5), (4, 4, 4)])
+def test_a_cluster_that_can_grow_gets_tasks_for_as_many_as_it_may_have(
+    start_cluster, tmp_path, poll, n_jobs, effective, under_way
+):
+    client, go = start_cluster(1).client, tmp_path / "go"
+    register(most_cores=6)
+    with joblib.parallel_config("dask"):
+        assert joblib.effective_n_jobs(n_jobs) == effective
+        parallel = Parallel(n_jobs=n_jobs, batch_size=1)
+        call = threading.Thread(target=parallel, args=([delayed(stand)(str(go), n) for n in range(20)],))
+        call.start()
+    try:
+        asked = poll(lambda: found if (found := sent(client)) >= under_way else None)
+    finally:
+        go.touch()
+        call.join(30)
+    assert asked == under_way, "2*n_jobs of joblib's pre_dispatch, unless n_jobs is less than there is room for"
+
+
+def sent(client):
+    """How many tasks the scheduler has to do."""
+    time.sleep(0.2)  # for those that are yet to be sent
+    return client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
 
 
 def test_a_call_waits_for_the_quorum(start_cluster):

@@ -34,7 +34,7 @@ def target_seconds() -> float:
     given = dask.config.get(_TARGET_DURATION)
     try:
         seconds = float(parse_timedelta(given))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, IndexError):  # the last one is upstream's for ""
         seconds = 0.0
     if not seconds > 0:
         raise ValueError(f"Dask's {_TARGET_DURATION} is {given!r}: must be a duration above 0, such as '5s' (spec.env)")
