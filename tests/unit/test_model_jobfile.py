@@ -356,7 +356,7 @@ def test_what_is_ignored_on_this_machine_is_said_once_each():
         env: [{name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]
         runner: {module: m, volumeMounts: [{name: a, mountPath: /a}], resources: {requests: {cpu: 1}}}
         scheduler: {resources: {requests: {cpu: 1}}}
-        workers: {resources: {limits: {memory: 2Gi, nvidia.com/gpu: 1}}}
+        workers: {maxReplicas: 8, resources: {limits: {memory: 2Gi, nvidia.com/gpu: 1}}}
         artifacts: {destination: {persistentVolumeClaim: {claimName: models}}}
         """
     )
@@ -365,6 +365,10 @@ def test_what_is_ignored_on_this_machine_is_said_once_each():
         (
             "On this machine these have no effect: spec.image, spec.volumes, spec.serviceAccountName, "
             "spec.runner.volumeMounts, spec.scheduler.resources."
+        ),
+        (
+            "spec.workers.maxReplicas is not followed on this machine: it has 2 worker(s) (spec.workers.replicas) "
+            "throughout."
         ),
         "spec.workers.resources: nvidia.com/gpu is not reserved on this machine.",
         "spec.artifacts.destination.persistentVolumeClaim needs Kubernetes: artifacts go to the local folder.",

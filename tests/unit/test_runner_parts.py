@@ -2,6 +2,7 @@
 
 import json
 import ssl
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,9 +15,11 @@ from dask_training.api import Phase, Reason
 from dask_training.certificates import make_certificates
 from dask_training.errors import StartupDeadlineError
 from dask_training.local.workspace import TemporaryWorkspace
+from dask_training.model import TrainingJob
 from dask_training.model.scripts import modules_imported_by
 from dask_training.runner import dask_environment, events, packages, records
 from dask_training.runner.address import scheduler_address, write_address
+from dask_training.runner.code import child_config
 from dask_training.runner.logs import LogFile
 
 
@@ -147,3 +150,21 @@ def test_an_abandoned_workspace_is_removed_by_the_next(tmp_path, monkeypatch):
     with TemporaryWorkspace():
         assert not abandoned.exists()
     assert list(tmp_path.iterdir()) == [other]
+
+
+@pytest.mark.parametrize(
+    ("workers", "here", "most"),
+    [
+        ({"maxReplicas": 8, "threads": 2}, False, 16),
+        ({"maxReplicas": 8, "threads": 2}, True, 0),
+        ({"maxReplicas": 8, "adaptive": False}, False, 0),
+        ({"replicas": 4}, False, 0),
+    ],
+    ids=["adaptive", "on this machine", "adaptive: false", "no maxReplicas"],
+)
+def test_joblib_sends_tasks_for_more_threads_than_there_are_only_where_there_will_be_more(workers, here, most):
+    job = TrainingJob.from_body(
+        {"metadata": {"name": "forest"}, "spec": {"runner": {"module": "m"}, "workers": workers}}
+    )
+    config = child_config(job, script=None, address_file=Path("address") if here else None)
+    assert config.joblib.most_cores == most

@@ -62,7 +62,7 @@ def ignored(job: TrainingJob, other_kinds: Sequence[str]) -> list[str]:
     sentences = [f"On this machine these have no effect: {', '.join(without_effect)}."] if without_effect else []
     if spec.workers.is_adaptive:
         sentences.append(
-            f"spec.workers.maxReplicas is not followed on this machine: there are {spec.workers.replicas} worker(s) "
+            f"spec.workers.maxReplicas is not followed on this machine: it has {spec.workers.replicas} worker(s) "
             "(spec.workers.replicas) throughout."
         )
     extended = {

@@ -4,7 +4,7 @@ import pytest
 
 # Each task notes each of its executions on a shared volume; the script counts them at the end.
 SCRIPT = """
-import pathlib, time
+import os, pathlib, time
 from distributed import wait
 from joblib import Parallel, delayed
 import dask_training
@@ -12,7 +12,7 @@ import dask_training
 NOTES = pathlib.Path("/shared")
 
 def work(number):
-    (NOTES / f"work-{{number}}-{{time.time_ns()}}").touch()
+    (NOTES / f"work-{{number}}-{{time.time_ns()}}").write_text(os.environ["DASK_TRAINING_POD_NAME"])
     time.sleep(0.25)
     return number * number
 
@@ -27,7 +27,8 @@ wait(held)
 {wait}
 lists = dask_training.client().gather(held)
 assert lists == [[i] * 1000 for i in range(12)], "the results of workers that are gone"
-dask_training.report(results=len(squares) + len(lists), executions=len(list(NOTES.iterdir())))
+workers = {{path.read_text() for path in NOTES.glob("work-*")}}
+dask_training.report(results=len(squares) + len(lists), executions=len(list(NOTES.iterdir())), workers=len(workers))
 """
 SHARED = {"name": "shared", "mountPath": "/shared"}
 
@@ -41,20 +42,20 @@ def shared(jobs) -> list[dict]:
     return [{"name": "shared", "persistentVolumeClaim": {"claimName": "shared"}}]
 
 
-def test_the_number_of_workers_follows_the_work_and_no_result_is_lost(jobs, shared, wait_script):
+def test_the_number_of_workers_follows_the_work_and_no_result_is_lost(jobs, shared, wait_script, wait_for):
     workers = {"replicas": 1, "minReplicas": 1, "maxReplicas": 3, "volumeMounts": [SHARED]}
     script = SCRIPT.format(wait=wait_script)
     jobs.start("adaptive", script, volumes=shared, runner={"volumeMounts": [SHARED]}, workers=workers)
-    jobs.until("adaptive", lambda body: body["status"].get("workers", {}).get("summary") == "3/3", timeout=40)
+    jobs.until("adaptive", lambda body: body["status"].get("workers", {}).get("desired") == 3, timeout=40)
     runner = jobs.pod("adaptive", "runner")
     jobs.logged(runner, "waiting", 60)
-    body = jobs.until("adaptive", lambda body: body["status"]["workers"]["summary"] == "1/1", timeout=60)
+    body = jobs.until("adaptive", lambda body: body["status"]["workers"]["desired"] == 1, timeout=30)
     assert body["spec"]["workers"]["replicas"] == 1, "the spec is its user's"
-    assert len(jobs.pods("adaptive", role="worker")) == 1
+    wait_for(lambda: len(jobs.pods("adaptive", role="worker")) == 1, timeout=20)
     jobs.release(runner)
     body = jobs.end("adaptive")
     assert body["status"]["phase"] == "Succeeded", jobs.described(body)
-    assert body["status"]["metrics"] == {"results": 92, "executions": 92}
+    assert body["status"]["metrics"] == {"results": 92, "executions": 92, "workers": 3}
     assert body["status"]["workers"].get("lost", 0) == 0, "those were sent away"
     assert body["status"]["workers"].get("restarts", 0) == 0
     scaled = [event["message"] for event in jobs.events("adaptive") if event["reason"] == "Scaled"]

@@ -205,12 +205,13 @@ def test_pods_that_a_quota_refuses_are_tried_again_and_take_nobody_away(adaptive
 @given(
     moments=st.lists(st.tuples(st.integers(0, 7), st.booleans(), st.booleans()), min_size=5, max_size=60),
     limits=st.tuples(st.integers(1, 3), st.integers(0, 3)),
+    window=st.sampled_from([0.0, 4.0, WINDOW]),
 )
-def test_no_sequence_of_demands_makes_workers_come_and_go_for_nothing(cluster, moments, limits):
+def test_no_sequence_of_demands_makes_workers_come_and_go_for_nothing(cluster, moments, limits, window):
     """Every two seconds the work asks for some number, pods start or not, those that were sent away go or not."""
     least, most = limits[0], sum(limits)
     job = cluster(workers={"replicas": least, "minReplicas": least, "maxReplicas": most}).running()
-    history, asked, steps_down = DemandHistory(least, 0.0, WINDOW), [], []
+    history, asked, steps_down = DemandHistory(least, 0.0, window), [], []
     for number, (work, pods_start, pods_go) in enumerate(moments):
         now = 2.0 * number
         running = {index: pod for index, pod in staying(job).items() if pod["status"]["phase"] == "Running"}
@@ -222,7 +223,7 @@ def test_no_sequence_of_demands_makes_workers_come_and_go_for_nothing(cluster, m
         desired, pods, new = job.status["workers"]["desired"], staying(job), job.requests[requests:]
 
         assert least <= desired <= most
-        recent = [least, *(target for at, target in asked if at > now - WINDOW)]
+        recent = [least, target, *(target for at, target in asked if at > now - window)]
         assert desired >= min(max(recent), most), "fewer than what was asked for within the window"
         assert len(pods) <= max(desired, len(running)), "a worker more than is wanted"
         assert len(pods) >= min(desired, len(before_pods)), "a worker less than is wanted"
