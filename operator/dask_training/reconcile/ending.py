@@ -11,7 +11,7 @@ from dask_training.reconcile.actions import Delete, Plan
 from dask_training.reconcile.judge import deadline_exceeded
 from dask_training.reconcile.members import closed
 from dask_training.reconcile.outcome import Outcome
-from dask_training.reconcile.release import is_released, releases, stuck_from
+from dask_training.reconcile.release import is_released, kept_until, releases, stuck_from
 from dask_training.reconcile.view import View
 from dask_training.reconcile.writing import asked_again, written
 from dask_training.status import AttemptRecord, ProgressRecord, Status, timestamp
@@ -46,12 +46,16 @@ def end_attempt(view: View, outcome: Outcome) -> Plan:
     return _write(view, status)
 
 
-def conclude(view: View, status: Status, outcome: Outcome) -> Plan:
-    """Ends the job with its running attempt, whatever backoffLimit says; `status` is all else that is known."""
+def conclude(view: View, status: Status, outcome: Outcome, delete: tuple[Delete, ...] | None = None) -> Plan:
+    """Ends the job with its running attempt, whatever backoffLimit says; `status` is all else that is known.
+
+    `delete`: what goes at once; all if that is not given.
+    """
     status = _recorded(view, with_ended_cluster(view, status), outcome)
     if not outcome.succeeded:
         status = status.replace(failed=status.failed + 1)
-    return _write(view, with_verdict(view, status, outcome))
+    status = with_verdict(view, status, outcome)
+    return written(view, status, delete=releases(view) if delete is None else delete, first=True)
 
 
 def suspend_attempt(view: View, status: Status | None = None) -> Plan:
@@ -87,6 +91,9 @@ def finalize(view: View) -> Plan:
     if said is not None and status.artifacts is None and said.artifacts is not None:
         status = _with_stored(view, _with_said(status, said), said)
     if not is_released(view):
+        until = kept_until(view)
+        if until is not None and not view.is_past(until):
+            return written(view, status, look_at=(until,))
         return written(view, status, delete=releases(view), look_at=stuck_from(view))
     succeeded = status.holds(Condition.SUCCESS_CRITERIA_MET)
     final = Condition.COMPLETE if succeeded else Condition.FAILED

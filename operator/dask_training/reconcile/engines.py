@@ -29,9 +29,11 @@ def run_engines(view: View) -> Plan:
     judgement = _judge(view, members)
     if judgement.confirm or _rests_on_absence(view, members):
         return Plan(confirm=True)
-    status = view.status.with_workers(members=members)
+    status = _counted(view.status, members)
     if judgement.outcome is not None:
-        return conclude(view, status, judgement.outcome)
+        # Pods that have ended stay a little; of another end than the workers' own nothing is left to be seen.
+        delete = tuple(_ended_early(view, members)) if all(map(is_over, members)) else None
+        return conclude(view, status, judgement.outcome, delete)
     if view.spec.suspend:
         interrupted = Outcome(Reason.INTERRUPTED, "spec.suspend is true")
         return suspend_attempt(view, status.with_workers(members=closed(members, interrupted, view.now)))
@@ -145,16 +147,18 @@ def _newly_seen(view: View, members: Members) -> bool:
 # What its status says.
 
 
+def _counted(status: Status, members: Members) -> Status:
+    """With the members, how many of them run, and how many are over."""
+    running = sum(member.state == MemberState.RUNNING for member in members)
+    over, total = sum(map(is_over, members)), len(members)
+    status = status.with_workers(desired=total, ready=running, members=members)
+    return status.replace(progress=ProgressRecord(done=over, total=total, summary=f"{over}/{total}"))
+
+
 def _status(view: View, status: Status) -> Status:
     members = status.workers.members
-    over = sum(map(is_over, members))
     started = any(map(has_started, members))
-    running = sum(member.state == MemberState.RUNNING for member in members)
-    status = status.with_workers(desired=len(members), ready=running)
-    status = status.replace(
-        image=view.attempt.image,
-        progress=ProgressRecord(done=over, total=len(members), summary=f"{over}/{len(members)}"),
-    )
+    status = status.replace(image=view.attempt.image)
     words = summary(members)
     if all(has_started(member) or is_over(member) for member in members):
         status = status.with_condition(Condition.CLUSTER_READY, Progress.WORKERS_READY, words, view.now, holds=True)

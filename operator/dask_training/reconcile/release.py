@@ -5,19 +5,30 @@ from __future__ import annotations
 import datetime
 from typing import Final
 
-from dask_training.api import Label, Role
+from dask_training.api import Label, Mode, Reason, Role
 from dask_training.manifests import selector
 from dask_training.observed import Pod, Service
 from dask_training.reconcile.actions import Delete
 from dask_training.reconcile.view import View
 
 TEARDOWN_GRACE_SECONDS: Final = 2
+# So long do workers of mode Workers stay that have ended: nothing else keeps their last lines.
+LINGER_SECONDS: Final = 5
 _STUCK_SECONDS: Final = 120
+_OWN_ENDS: Final = (Reason.COMPLETED, Reason.WORKERS_FAILED)
 
 
 def is_released(view: View) -> bool:
     """Whether nothing of the job is left but what was stored."""
     return not view.observed.pods and not _services(view)
+
+
+def kept_until(view: View) -> datetime.datetime | None:
+    """Until when the pods of mode Workers stay whose end was the job's; those that are told to stop have their time."""
+    if view.spec.mode is not Mode.WORKERS or view.status.reason not in _OWN_ENDS or not view.observed.pods:
+        return None
+    told = [pod.deleting for pod in view.observed.pods if pod.deleting is not None]
+    return max([view.after(view.status.completion_time, LINGER_SECONDS), *told])
 
 
 def releases(view: View) -> tuple[Delete, ...]:

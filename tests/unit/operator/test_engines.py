@@ -31,7 +31,7 @@ def states(job):
 
 
 def torn_down(job):
-    return job.reconcile().vanish().reconcile()
+    return job.reconcile().vanish().pass_time(5).reconcile().vanish().reconcile()
 
 
 def said(job, code, reason="RunnerFailed", message="ValueError: no, line 3 of spec.runner.script"):
@@ -77,6 +77,7 @@ def test_two_workers_that_end_well_are_a_success(group):
     torn_down(succeed(job.pass_time(5), 0))
     assert (job.status["phase"], job.status["reason"]) == ("Succeeded", "Completed")
     assert job.status["message"] == "2 succeeded"
+    assert (job.status["workers"]["summary"], job.status["progress"]["summary"]) == ("0/2", "2/2")
     assert job.objects == {}
     assert len(made(job, "Pod")) == 2
     assert [event.reason for event in job.events] == [
@@ -156,6 +157,16 @@ def test_more_failures_than_fit_into_a_message_are_counted(group):
     lines = job.status["message"].splitlines()
     assert lines[0] == "9 of 9 workers failed."
     assert lines[-1] == "and 4 more: status.workers.members says how each ended"
+
+
+def test_a_worker_s_last_lines_can_be_read_for_some_seconds(group):
+    job = succeed(succeed(group().running(), 0), 1).reconcile()
+    assert (job.status["phase"], job.status["reason"]) == ("Finalizing", "Completed")
+    assert len(job.pods()) == 2
+    assert not any(isinstance(each, Delete) for each in job.requests)
+    assert 4 < job.check_after <= 5
+    torn_down(job)
+    assert job.status["phase"] == "Succeeded"
 
 
 # Never twice.
@@ -258,6 +269,15 @@ def test_a_job_whose_workers_are_all_stopped_has_succeeded(group):
     assert job.objects == {}
 
 
+def test_the_last_worker_that_is_stopped_has_its_ten_seconds_too(group):
+    job = stop(group(1).running().pass_time(2), 0).reconcile()
+    assert job.status["phase"] == "Finalizing"
+    job.pass_time(8).reconcile()
+    assert job.pods("worker")[0]["metadata"]["deletionGracePeriodSeconds"] == 10
+    job.vanish().reconcile()
+    assert job.status["phase"] == "Succeeded"
+
+
 def test_a_worker_that_is_stopped_before_it_starts_is_never_made(group):
     job = group(2, stopped=[1]).running()
     assert [pod["metadata"]["labels"][Label.INDEX] for pod in job.pods()] == ["0"]
@@ -357,6 +377,30 @@ def test_somebody_elses_service_is_not_taken(group):
     job.reconcile()
     assert (job.status["phase"], job.status["reason"]) == ("Failed", "NameCollision")
     assert made(job, "Pod") == []
+
+
+def test_a_group_ends_with_the_pod_that_it_belongs_to(group):
+    job = succeed(group().running().pass_time(1), 0)
+    job.reconcile().owner_gone = "Pod notebook is gone"
+    job.pass_time(1).reconcile()
+    assert {pod["metadata"]["deletionGracePeriodSeconds"] for pod in job.pods()} == {2}, "at once"
+    torn_down(job)
+    assert (job.status["phase"], job.status["reason"]) == ("Succeeded", "OwnerGone")
+    assert states(job) == ["succeeded", "stopped"]
+
+
+def test_a_group_ends_without_a_heartbeat(group):
+    job = group(session={"heartbeatTimeoutSeconds": 30}).running()
+    assert job.check_after <= 29
+    entry = {"manager": "dask-training-heartbeat", "operation": "Update", "time": job.stamp(10)}
+    job.body["metadata"]["managedFields"] = [entry]
+    job.pass_time(35).reconcile()
+    assert job.status["phase"] == "Running"
+    job.pass_time(10)
+    assert job.plan(confirmed=False).confirm, "a watch that lags behind may not have told of one"
+    torn_down(job)
+    assert (job.status["phase"], job.status["reason"]) == ("Succeeded", "IdleTimeout")
+    assert states(job) == ["stopped", "stopped"]
 
 
 # Suspending, and afterwards.
