@@ -82,7 +82,7 @@ def _sentences(view: View) -> Iterator[str]:
     session, telemetry = _session(view), view.observed.telemetry
     if not session.certificate_signing_request:
         yield "Nobody can connect: spec.session.certificateSigningRequest was not given"
-    elif telemetry is not None and telemetry.clients == 0:
+    elif telemetry is None or not telemetry.clients:
         yield "Connect to status.schedulerAddress with the certificate in status.session"
     ends = [f"{view.spec.idle_timeout_seconds} s without a task (spec.idleTimeoutSeconds)"]
     if session.no_client_timeout_seconds is not None:

@@ -36,12 +36,13 @@ class TaskStream(TaskStreamPlugin):
 class SchedulerOptions:
     """Where a scheduler listens (port 0: any free one), and whether it has a dashboard.
 
-    `http_host`: where its pages and status are, if not on `host`; "" is every address. `quiet_seconds`: for so long it
-    leaves the processors to those who start beside it.
+    `also_host`: a second address to listen on, at the same port. `http_host`: where its pages and status are, if not on
+    `host`; "" is every address. `quiet_seconds`: for so long it leaves the processors to those who start beside it.
     """
 
     host: str
     port: int = 0
+    also_host: str | None = None
     http_host: str | None = None
     http_port: int = 0
     dashboard: bool
@@ -80,7 +81,8 @@ async def serve(
     dask.config.set({"distributed.scheduler.http.routes": list(_ROUTES)})
     http_host = options.host if options.http_host is None else options.http_host
     http_address = f"{_bracketed(http_host)}:{options.http_port}"
-    scheduler = Scheduler(host=options.host, port=options.port, dashboard_address=http_address, dashboard=False)
+    host: Any = [options.host, options.also_host] if options.also_host else options.host
+    scheduler = Scheduler(host=host, port=options.port, dashboard_address=http_address, dashboard=False)
     if prepare is not None:
         prepare(scheduler)
     closing: set[asyncio.Future[None]] = set()

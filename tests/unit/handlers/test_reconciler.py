@@ -1,6 +1,7 @@
 """From a key to the end of a job, with a plan as simple as can be."""
 
 import asyncio
+import datetime
 
 import pytest
 
@@ -286,5 +287,40 @@ def test_ends_and_starts_are_measured(run, desk, job):
             text = kube.metrics.render().decode()
             assert 'dasktraining_jobs_finished_total{phase="Succeeded",reason="Completed"} 1.0' in text
             assert "dasktraining_startup_seconds_count 1.0" in text
+
+    run(scene())
+
+
+def test_a_session_keeps_no_artifacts_and_so_needs_no_store(run, desk):
+    async def scene():
+        async with desk() as kube:
+            body = kube.api.objects[JOBS.plural, *KEY]
+            body["spec"] = {"mode": "Session"}
+            kube.cache.put(JOBS, kube.api.put(JOBS.kind, body))
+            await kube.reconciler.reconcile(KEY)
+            assert kube.api.names("Pod") == ["p0", "p1"]
+            assert kube.stored == []
+
+    run(scene())
+
+
+def test_a_missing_heartbeat_is_looked_for_before_anything_rests_on_that(run, desk):
+    def plans(_, observed):
+        return Plan(check_after=60) if observed.confirmed else Plan(confirm=True)
+
+    async def scene():
+        async with desk(plans) as kube:
+            body = kube.api.objects[JOBS.plural, *KEY]
+            body["spec"] = {"mode": "Session", "session": {"heartbeatTimeoutSeconds": 10}}
+            kube.cache.put(JOBS, kube.api.put(JOBS.kind, body))
+            entry = {"manager": "dask-training-heartbeat", "operation": "Update", "time": "2026-03-01T12:00:00Z"}
+            kube.api.put(
+                JOBS.kind, body | {"metadata": body["metadata"] | {"managedFields": [entry]}}
+            )  # no watch tells
+            kube.api.log.clear()
+            await kube.reconciler.reconcile(KEY)
+            before, after = (observed.heartbeat for _, observed in kube.asked)
+            assert (before, after) == (None, datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC))
+            assert [entry[:2] for entry in kube.api.log] == [("get", "dasktrainingjobs"), ("list", "pods")]
 
     run(scene())

@@ -26,8 +26,11 @@ def main(paths: PodPaths) -> int:
     from dask_training.runner.pod import endpoint, usage  # noqa: PLC0415
 
     setup.use_code(paths)
+    limits, host = usage.SessionLimits.from_environment(), os.environ[Env.POD_IP]
     options = scheduler.SchedulerOptions(
-        host=os.environ[Env.POD_IP],
+        host=host,
+        # A session outside of Kubernetes comes by a port-forward, and so by the loopback.
+        also_host=("::1" if ":" in host else "127.0.0.1") if limits is not None else None,
         port=_port("SCHEDULER", Port.SCHEDULER),
         http_host="",  # every address: `kubectl port-forward` comes by the loopback's
         http_port=_port("HTTP", Port.SCHEDULER_HTTP),
@@ -35,8 +38,6 @@ def main(paths: PodPaths) -> int:
         quiet_seconds=_QUIET_SECONDS,
     )
     token = (paths.secret / "token").read_text().strip()
-
-    limits = usage.SessionLimits.from_environment()
 
     def unused(reason: str) -> None:
         last_word.write(paths, Termination(reason=Reason.IDLE_TIMEOUT, message=reason, succeeded=True))

@@ -1,0 +1,135 @@
+"""Mode Session: a cluster for a client with a certificate of its own, which goes when nobody is there any more."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from dask_training import api
+from dask_training.certificates import make_certificates
+
+IMAGE = "dask-training-runtime:dev"
+# What the session's pod runs: a shell that ends with its only program, as a kernel's container does.
+PROGRAM = "sleep 600 & echo $! > /tmp/pid; wait"
+# Connects as a client of a cluster, once for each line of standard input.
+CONNECT = """
+import asyncio, json, sys
+from distributed import Client
+from distributed.security import Security
+
+async def connect(address, ca, certificate, key):
+    security = Security(
+        tls_ca_file=ca, tls_client_cert=certificate, tls_client_key=key, require_encryption=True
+    )
+    try:
+        async with Client(address, security=security, timeout=3, asynchronous=True) as client:
+            return sum(await client.gather(client.map(lambda number: number**2, range(10))))
+    except OSError:
+        return "refused"
+
+for line in sys.stdin:
+    print(asyncio.run(connect(**json.loads(line))), flush=True)
+"""
+
+
+def new_request():
+    """A client's new key and its certificate signing request, PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private.decode(), request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.fixture
+def begin(jobs, make_job):
+    """Applies a Session; `session` has what stands in its spec beside the client's request, `metadata` more."""
+
+    def begin(name: str, request: str, *, session=(), metadata=(), **spec) -> str:
+        body = make_job(name, mode="Session", **spec)
+        del body["spec"]["runner"]
+        body["spec"]["session"] = {"certificateSigningRequest": request, **dict(session)}
+        body["metadata"] |= dict(metadata)
+        jobs.apply(body)
+        return name
+
+    return begin
+
+
+@pytest.fixture
+def notebook(jobs):
+    """The pod that has the session: its name and uid."""
+    guarded = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    container = {"name": "notebook", "image": IMAGE, "command": ["sh", "-c", PROGRAM], "securityContext": guarded}
+    spec = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container | {"imagePullPolicy": "IfNotPresent"}],
+    }
+    jobs.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "notebook"}, "spec": spec})
+    jobs.kubectl("wait", "--for=condition=Ready", "pod/notebook", "--timeout=60s")
+    found = jobs.api.get(f"/api/v1/namespaces/{jobs.namespace}/pods/notebook")
+    return {"apiVersion": "v1", "kind": "Pod", "name": "notebook", "uid": found["metadata"]["uid"]}
+
+
+def test_a_client_computes_with_the_certificate_of_its_own_key_and_nobody_else_does(jobs, begin, notebook):
+    key, request = new_request()
+    labels = {"team": "churn", "app.kubernetes.io/instance": "other"}
+    begin("grid", request, session={"noClientTimeoutSeconds": 8}, metadata={"labels": labels})
+    signed = jobs.until("grid", lambda body: body["status"].get("session"))["status"]["session"]
+    body = jobs.phase("grid", "Running", 60)
+    assert "Connect to status.schedulerAddress" in body["status"]["message"]
+    assert {pod["metadata"]["labels"]["team"] for pod in jobs.made("grid")} == {"churn"}
+
+    mine = {"ca": signed["certificateAuthority"], "certificate": signed["certificate"], "key": key}
+    leaf = make_certificates("other", ["client"], lifetime_seconds=600).leaves["client"]
+    other = mine | {"certificate": leaf.certificate.decode(), "key": leaf.key.decode()}
+    tries = [json.dumps({"address": body["status"]["schedulerAddress"]} | each) for each in (other, mine)]
+    execute = ("exec", "-i", notebook["name"], "--", "python", "-c", CONNECT)
+    assert jobs.kubectl(*execute, stdin="\n".join(tries)).split() == ["refused", str(sum(n**2 for n in range(10)))]
+
+    left = time.monotonic()
+    status = jobs.end("grid", 30)["status"]
+    assert (status["phase"], status["reason"]) == ("Succeeded", "IdleTimeout")
+    assert status["message"] == "no client for 8 s (spec.session.noClientTimeoutSeconds)"
+    assert time.monotonic() - left > 4, "the time counts from when the client left"
+    jobs.nothing_left("grid")
+
+
+def test_a_session_goes_with_its_owner_its_heartbeat_or_its_scheduler(jobs, begin, notebook):
+    _, request = new_request()
+    begin("owned", request, metadata={"ownerReferences": [notebook]})
+    begin("lost", request)
+    jobs.phase("owned", "Running", 60)
+    jobs.phase("lost", "Running", 60)
+    begin("beating", request, session={"heartbeatTimeoutSeconds": 10})
+
+    jobs.kubectl("exec", "notebook", "--", "sh", "-c", "kill -9 $(cat /tmp/pid)", may_fail=True)
+    killed = time.monotonic()
+    kill = "kill -9 $(cat /proc/1/task/1/children)"
+    jobs.kubectl("exec", jobs.pod("lost", "scheduler"), "--", "sh", "-c", kill)
+    jobs.phase("beating", "Running", 60)
+    path = f"/apis/{api.API_VERSION}/namespaces/{jobs.namespace}/{api.PLURAL}/beating"
+    beat = {"metadata": {"annotations": {api.HEARTBEAT_ANNOTATION: str(time.time())}}}
+    assert jobs.api.send("PATCH", path, beat, kind="merge-patch+json", fieldManager=api.HEARTBEAT_MANAGER)[0] == 200
+    beaten = time.monotonic()
+
+    status = jobs.end("owned", 30)["status"]
+    jobs.nothing_left("owned", killed + 30 - time.monotonic())
+    assert (status["phase"], status["reason"]) == ("Succeeded", "OwnerGone")
+    assert status["message"].startswith("Pod notebook has ended")
+    status = jobs.end("lost", 30)["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "SchedulerFailed")
+    status = jobs.end("beating", 30)["status"]
+    assert (status["phase"], status["reason"]) == ("Succeeded", "IdleTimeout")
+    assert status["message"].startswith("no heartbeat for 10 s (spec.session.heartbeatTimeoutSeconds)")
+    assert 8 < time.monotonic() - beaten < 25
+    jobs.nothing_left()
