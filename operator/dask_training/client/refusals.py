@@ -20,7 +20,8 @@ from dask_training.model.problems import JobFileError, Problem, plain
 
 NOT_INSTALLED = (
     "the cluster does not know training jobs: is the operator installed?\n"
-    "  helm install dask-training charts/dask-training-operator --namespace dask-training --create-namespace"
+    "  helm install dask-training-operator charts/dask-training-operator"
+    " --namespace dask-training-system --create-namespace"
 )
 _CANNOT = re.compile(
     r'(?:User "(?P<user>[^"]*)" )?cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" in API group "[^"]*"'
