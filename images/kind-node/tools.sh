@@ -22,6 +22,13 @@ find_go() {
 # install NAME MODULE@VERSION: one static binary.
 install_module() { GOBIN="$tools" "$go" install -trimpath -ldflags "-s -w" "$2"; }
 
+# Built as a module it would take Kubernetes for 1.20 in `helm template`.
+helm_binary() {
+  local version=helm.sh/helm/v3/pkg/chartutil.k8sVersion
+  GOBIN="$tools" "$go" install -trimpath -ldflags "-s -w -X ${version}Major=1 -X ${version}Minor=$(cut -d. -f2 <<<"$KUBERNETES")" \
+    "helm.sh/helm/v3/cmd/helm@$HELM"
+}
+
 kubectl_binary() {
   local version=k8s.io/component-base/version
   cd "$here/kubernetes"
@@ -47,7 +54,7 @@ for name in "${wanted[@]}"; do
   case "$name" in
     kind) tool kind "$KIND" install_module kind "sigs.k8s.io/kind@$KIND" ;;
     kubectl) tool kubectl "$KUBERNETES" kubectl_binary ;;
-    helm) tool helm "$HELM" install_module helm "helm.sh/helm/v3/cmd/helm@$HELM" ;;
+    helm) tool helm "$HELM for $KUBERNETES" helm_binary ;;
     versitygw) tool versitygw "$VERSITYGW" install_module versitygw "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW" ;;
     go) find_go ;;  # for node-image.sh: prints where it is
     *) die "unknown tool '$name': kind, kubectl, helm, versitygw or go" ;;
