@@ -28,9 +28,9 @@ setup: $(DEV)  ## Make .venv with all that development needs; a second time only
 test: lint tools  ## Lint, then run all tests, those on a kind cluster last: what CI runs
 	@$(BIN)/python -m pytest
 
-unit: $(DEV)  ## Run the fast tests alone, which need no Docker
+unit: $(DEV)  ## Run the fast tests alone, which need no Docker, several at once: half of their time they wait
 	@images/kind-node/tools.sh helm versitygw
-	@$(BIN)/python -m pytest tests/unit tests/chart
+	@$(BIN)/python -m pytest -n 4 --dist loadfile tests/unit tests/chart
 
 lint: $(DEV)  ## Check style, types, import order, spelling, YAML
 	@$(BIN)/ruff check && $(BIN)/ruff format --check
