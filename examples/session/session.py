@@ -62,12 +62,14 @@ done = workers.await_workers(hello, wait_for_completion=True, timeout_seconds=12
 print(len(done["workers"]), "workers have ended well,", len(done["failures"]), "have failed")
 
 # %% [markdown]
-# Workers know where this session is, so it can listen and they can connect: here each sends its name and gets it back.
+# Workers know where this session is, so it can listen and they can connect, if it runs where they do: in a pod, or all
+# on one machine. Here each sends its name and gets it back.
 
 # %%
 import socket
 
 listener = socket.create_server(("0.0.0.0", 6000))
+listener.settimeout(120)
 echo = """
 import os, socket
 with socket.create_connection((os.environ["CDSW_MASTER_IP"], 6000)) as master:

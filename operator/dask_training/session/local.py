@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import tempfile
@@ -45,7 +44,8 @@ class Local:
         say(f"Starting {options.replicas} workers on this machine")
         for notice in _not_here(options):
             say(notice)
-        preload = self._write_code()
+        self._folder = Path(tempfile.mkdtemp(prefix="dask-training-"))
+        preload = self._write_code(self._folder / "code")
         try:
             self._cluster = await LocalCluster(
                 name=self.name,
@@ -57,10 +57,11 @@ class Local:
                 scheduler_kwargs={"idle_timeout": f"{options.idle_seconds}s" if options.idle_seconds else None},
                 asynchronous=True,
                 env=dict(options.env),
+                local_directory=str(self._folder),
                 **({"preload": [preload]} if preload else {}),
             )
         except BaseException:
-            self._remove_code()
+            self._remove_folder()
             raise
         if options.is_adaptive:
             await self.adapt(options.minimum, options.maximum)
@@ -99,15 +100,15 @@ class Local:
             self._watching.cancel()
         if self._cluster is not None:
             await self._cluster.close()
-        self._remove_code()
+        self._remove_folder()
 
     def release(self) -> None:
         """See `Backend`; the processes end with this one."""
-        self._remove_code()
+        self._remove_folder()
 
     def abandon(self) -> None:
         """See `Backend`."""
-        self._remove_code()
+        self._remove_folder()
 
     async def _watch(self, on_end: Callable[[str, str], None]) -> None:
         """Ends the cluster when nobody has been connected to it for so long, or its deadline has come."""
@@ -133,20 +134,19 @@ class Local:
                 continue
             return
 
-    def _write_code(self) -> str:
+    def _write_code(self, folder: Path) -> str:
         """Puts the code where the workers import it from, as pods have it in /code; returns what they run first."""
         if not self._options.code:
             return ""
-        self._folder = Path(tempfile.mkdtemp(prefix="dask-training-code-"))
+        folder.mkdir()
         for name, content in self._options.code.items():
-            (self._folder / name).write_bytes(content)
-        paths = [str(self._folder / PACKAGES_ZIP), str(self._folder)]
+            (folder / name).write_bytes(content)
+        paths = [str(folder / PACKAGES_ZIP), str(folder)]
         return f"import sys\nsys.path[:0] = {paths!r}\n"
 
-    def _remove_code(self) -> None:
+    def _remove_folder(self) -> None:
         if self._folder is not None:
-            with contextlib.suppress(OSError):
-                shutil.rmtree(self._folder)
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _check_packages(options: Options) -> None:
