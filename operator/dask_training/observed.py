@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeGuard
 
 from dask_training.api import HEARTBEAT_MANAGER, Label, Role
+from dask_training.cluster_ref import ReferencedCluster
 from dask_training.model import TrainingJob, parse_quantity
 from dask_training.refusal import Refusal
 from dask_training.termination import Termination, clean, parse, tail
@@ -195,6 +196,7 @@ class Observed:
     `confirmed` is False where the pods come from a watch that may lag behind: a plan that rests on a pod's absence
     then asks for a list of them first (`Plan.confirm`). `owner_gone`: what has become of the pod that the job belongs
     to, in words; "" while it is there. `heartbeat`: when the job's heartbeat came last, by the API server's clock.
+    `cluster`: the one that spec.clusterRef names; None: not looked for, or not yet.
     """
 
     pods: tuple[Pod, ...] = ()
@@ -205,6 +207,7 @@ class Observed:
     confirmed: bool = True
     owner_gone: str = ""
     heartbeat: datetime.datetime | None = None
+    cluster: ReferencedCluster | None = None
 
     @classmethod
     def of(
@@ -218,6 +221,7 @@ class Observed:
         problems: Sequence[Refusal] = (),
         confirmed: bool = True,
         owner_gone: str = "",
+        cluster: ReferencedCluster | None = None,
     ) -> Observed:
         """Facts from raw objects; those of other jobs (by their label job-uid) are left out.
 
@@ -234,6 +238,7 @@ class Observed:
             confirmed=confirmed,
             owner_gone=owner_gone,
             heartbeat=None if isinstance(job, TrainingJob) else _heartbeat(job),
+            cluster=cluster,
         )
 
     def of_attempt(self, attempt: int, role: Role | None = None) -> tuple[Pod, ...]:

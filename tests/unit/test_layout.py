@@ -54,6 +54,7 @@ PUBLIC = {
         "reader_pod",
         "runner_pod",
         "scheduler_pod",
+        "runner_service",
         "scheduler_service",
         "scheduler_token",
         "secret_request",

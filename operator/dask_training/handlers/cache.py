@@ -28,12 +28,16 @@ TOMBSTONE_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object: its uid, its version as a number (0 where it is none), its JSON text, and a job's phase."""
+    """An object: its uid, its version as a number (0 where it is none), its JSON text, and a job's phase.
+
+    `refers`: whether it is a job on a cluster of somebody else's (spec.clusterRef).
+    """
 
     uid: str
     version: int
     body: bytes
     phase: str = ""
+    refers: bool = False
 
 
 @dataclass(slots=True)
@@ -76,6 +80,10 @@ class Cache:
         """Give the jobs that are in one of these phases."""
         return [key for key, entry in self._jobs.items() if entry.phase in phases]
 
+    def referring(self, *phases: str) -> list[Key]:
+        """Give those of them that name a cluster in spec.clusterRef."""
+        return [key for key, entry in self._jobs.items() if entry.refers and entry.phase in phases]
+
     def job(self, key: Key) -> JSONObject | None:
         """Give a job as last seen, None where there is none."""
         entry = self._jobs.get(key)
@@ -104,7 +112,8 @@ class Cache:
         if known is not None and known.uid == uid and version and version <= known.version:
             return None
         phase = str((body.get("status") or {}).get("phase") or "Pending") if resource is JOBS else ""
-        entry = Entry(uid, version, msgspec.json.encode(trimmed(resource, body)), sys.intern(phase))
+        refers = resource is JOBS and bool((body.get("spec") or {}).get("clusterRef"))
+        entry = Entry(uid, version, msgspec.json.encode(trimmed(resource, body)), sys.intern(phase), refers)
         place[name] = entry
         if known is not None and known.uid == uid and known.body == entry.body:
             return None

@@ -18,6 +18,7 @@ from typing import Any
 from dask_training.errors import DaskTrainingError
 from dask_training.handlers import logs
 from dask_training.handlers.cache import Cache
+from dask_training.handlers.clusters import ReferencedClusters
 from dask_training.handlers.executor import Executor
 from dask_training.handlers.health import STUCK_LIMIT, HealthServer, WatchProgress
 from dask_training.handlers.lease import AlwaysLeader, Leadership
@@ -65,6 +66,7 @@ class Operator:
     watches: Watches
     telemetry: TelemetryPoller
     owners: OwnerPoller
+    clusters: ReferencedClusters
     reconciler: Reconciler
 
     @classmethod
@@ -82,6 +84,7 @@ class Operator:
         poster = EventPoster(client)
         telemetry = TelemetryPoller(cache, settings.key, queue.add, scale_down=settings.scale_down_seconds)
         owners = OwnerPoller(client, cache, queue.add)
+        clusters = ReferencedClusters(client, cache, queue.add)
         executor = Executor(client, cache, Refusals(), post=poster.post)
         reconciler = Reconciler(
             client=client,
@@ -93,6 +96,7 @@ class Operator:
             metrics=metrics,
             telemetry=telemetry.of,
             owner_gone=owners.gone,
+            cluster=clusters.of,
             store=_store_of(settings, client),
         )
         return cls(
@@ -108,6 +112,7 @@ class Operator:
             watches=Watches(connection, cache, queue.add, progress, namespaces),
             telemetry=telemetry,
             owners=owners,
+            clusters=clusters,
             reconciler=reconciler,
         )
 
@@ -157,6 +162,7 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.telemetry.run())
             group.create_task(self.owners.run())
+            group.create_task(self.clusters.run())
             for _ in range(self.settings.max_concurrent_jobs):
                 group.create_task(self.reconciler.work())
 

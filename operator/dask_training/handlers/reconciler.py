@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from dask_training import api
 from dask_training.api import Label, Mode, Phase
+from dask_training.cluster_ref import ReferencedCluster
 from dask_training.errors import DaskTrainingError
 from dask_training.handlers.cache import Cache
 from dask_training.handlers.executor import Executor, Outcome
@@ -55,6 +56,7 @@ class Reconciler:
     """Takes keys from the queue and brings their jobs on. `telemetry` gives a job's last telemetry by uid and attempt.
 
     `owner_gone` gives, by a job's uid, what has become of the pod that the job belongs to; "" while it is there.
+    `cluster` gives what was last seen of the one that its spec.clusterRef names, by uid.
     `store` is asked to have a namespace's account ready before a job's first pods are made there.
     """
 
@@ -70,6 +72,7 @@ class Reconciler:
         metrics: Metrics,
         telemetry: Callable[[str, int], Telemetry | None] = lambda _uid, _attempt: None,
         owner_gone: Callable[[str], str] = lambda _uid: "",
+        cluster: Callable[[str], ReferencedCluster | None] = lambda _uid: None,
         store: Callable[[str], Any] | None = None,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> None:
@@ -83,6 +86,7 @@ class Reconciler:
         self._metrics = metrics
         self._telemetry = telemetry
         self._owner_gone = owner_gone
+        self._cluster = cluster
         self._store = store
         self._now = now
         self._leftovers = Leftovers(client, cache, now)
@@ -191,6 +195,7 @@ class Reconciler:
             problems=self._refusals.of(key),
             confirmed=confirmed,
             owner_gone=self._owner_gone(uid),
+            cluster=self._cluster(uid),
         )
         return self._planner(job, observed, self._now())
 

@@ -108,7 +108,7 @@ class TelemetryPoller:
 
     async def _ask(self, session: aiohttp.ClientSession, key: Key, job: JSONObject) -> None:
         uid, attempt = job["metadata"]["uid"], _attempt(job)
-        ip = self._scheduler_ip(uid, attempt)
+        ip = self._ip(uid, attempt, _teller(job))
         if not ip:
             return
         url = f"{self._address(ip)}:{self._port}{PATH}"
@@ -149,8 +149,8 @@ class TelemetryPoller:
             self._demands[place] = DemandHistory(present, now, self._scale_down)
         return self._demands[place].add(answer.target or 0, now)
 
-    def _scheduler_ip(self, uid: str, attempt: int) -> str:
-        names = f"-{attempt}-{Role.SCHEDULER}"
+    def _ip(self, uid: str, attempt: int, role: Role) -> str:
+        names = f"-{attempt}-{role}"
         for pod in self._cache.children(uid)[0]:
             status = pod.get("status") or {}
             if pod["metadata"]["name"].endswith(names) and status.get("phase") == "Running":
@@ -182,6 +182,11 @@ def _follows_the_work(job: JSONObject, answer: Telemetry) -> bool:
 def _telling(answer: Telemetry) -> Telemetry:
     """What of an answer is worth a look at the job."""
     return dataclasses.replace(answer, target=None, idle_workers=())
+
+
+def _teller(job: JSONObject) -> Role:
+    """Whose status it is: on a cluster that is not the job's own, its runner's."""
+    return Role.RUNNER if (job.get("spec") or {}).get("clusterRef") else Role.SCHEDULER
 
 
 def _attempt(job: JSONObject) -> int:

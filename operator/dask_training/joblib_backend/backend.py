@@ -168,6 +168,7 @@ class DaskBackend(DaskDistributedBackend):
             shared_from=self._shared_from,
             pinned=self._pinned,
             on_progress=self.on_progress,
+            is_guest=defaults().is_guest,
         )
         self._call = Call(self.parallel, view, store_of(view), settings)
         self._call.prepare(list(self._pinned.values()))

@@ -43,7 +43,7 @@ class ClusterView:
 
     def __init__(self, client: Any) -> None:
         self._client = weakref.ref(client)
-        self.topic = f"dask-training-joblib-{uuid.uuid4().hex}"
+        self.topic = str(client.id)  # of a client that has left, the scheduler forgets the events by itself
         self.threads: dict[str, int] = {}
         self.departures = 0
         self.empty_since: float | None = None
@@ -143,10 +143,16 @@ class ClusterView:
 
         def handle(event: Any) -> None:
             view = me()
-            if view is not None:
+            if view is not None and isinstance(event[1], dict) and event[1].keys() == {"key", "worker"}:
                 view._on_start(**event[1])  # noqa: SLF001 - its own
 
         self.client.subscribe_topic(self.topic, handle)
+
+    async def leave(self) -> None:
+        """Ask for no more news: a scheduler keeps the names of those that do for as long as it lives."""
+        for topic in {self.topic, *self._watched} if self._subscribed else ():
+            self.client.unsubscribe_topic(topic)
+        self._subscribed = False
 
     def _on_start(self, key: str, worker: str) -> None:
         before = self.started.get(key)

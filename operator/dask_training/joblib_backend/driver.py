@@ -50,6 +50,7 @@ class SendSettings:
     submit_kwargs: Mapping[str, Any] = field(default_factory=dict)
     seconds_to_wait: float = 60.0
     shared_from: float = float("inf")
+    is_guest: bool = False
 
 
 class Driver:
@@ -120,7 +121,8 @@ class Driver:
         self._held = False
         most = self._most_sent(cores)
         # With a task for each core, what a task runs in parallel itself is best run where it is.
-        idle = min(len(self._sent) + len(self._waiting), most) < cores
+        # Not so on a cluster of somebody else's, whose workers would keep a client for it.
+        idle = min(len(self._sent) + len(self._waiting), most) < cores and not self._settings.is_guest
         while self._waiting and len(self._sent) < most:
             batch = self._waiting.popleft()
             self._sent.add(batch)
@@ -199,7 +201,8 @@ class Driver:
 
     def _send(self, batch: Batch, *, nested_on_cluster: bool) -> None:
         batch.key = f"{describe(batch.tasks)}-{uuid.uuid4().hex}"
-        orders = Orders(batch.key, self._view.topic, self._settings.shared_from, nested_on_cluster)
+        settings = self._settings
+        orders = Orders(batch.key, self._view.topic, settings.shared_from, nested_on_cluster, settings.is_guest)
         self._running[batch.key] = batch
         options = {"pure": False, **self._settings.submit_kwargs, "key": batch.key}
         data = [entry.future for entry in batch.entries]

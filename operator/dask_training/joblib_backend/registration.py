@@ -22,6 +22,7 @@ class Defaults:
     wait_for_workers_timeout: float = 60.0
     scatter: str | Sequence[Any] | None = "auto"
     on_progress: OnProgress | None = None
+    is_guest: bool = False
 
 
 class _Registry:
@@ -44,6 +45,7 @@ def register(
     wait_for_workers_timeout: float = 60.0,
     scatter: str | Sequence[Any] | None = "auto",
     on_progress: OnProgress | None = None,
+    is_guest: bool = False,
 ) -> None:
     """Make joblib's "dask" and "dask.distributed" this backend, with these defaults for backends made later.
 
@@ -55,6 +57,8 @@ def register(
     wait_for_workers_timeout: seconds to wait for workers, at a call's start and when all are lost; 0: not.
     scatter: "auto", or objects to send to the workers ahead of the first task.
     on_progress: called with (done, total or None, number of the call, function name), at most ten times a second.
+    is_guest: the cluster is somebody else's: nothing stays in its workers but what was imported. Calls inside tasks run
+        in the task's own thread.
 
     Raises ValueError or TypeError for values that can't work.
     """
@@ -77,6 +81,7 @@ def register(
         wait_for_workers_timeout=wait_for_workers_timeout,
         scatter=scatter,
         on_progress=on_progress,
+        is_guest=is_guest,
     )
     for name in NAMES:
         joblib.register_parallel_backend(name, DaskBackend)

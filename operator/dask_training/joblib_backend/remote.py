@@ -17,6 +17,7 @@ class Orders(NamedTuple):
     topic: str
     shared_from: float = float("inf")  # bytes from which an argument's buffers are shared, read-only, by all tasks
     nested_on_cluster: bool = False  # the outer call leaves cores idle, so nested calls may use the cluster
+    is_guest: bool = False  # the worker is somebody else's: what its joblib calls "dask" stays as it is
 
 
 class Outcome(NamedTuple):
@@ -58,10 +59,11 @@ def run_batch(blob: bytes, orders: tuple[Any, ...], *entries: Frames) -> Frames:
 def _run(tasks: Sequence[Any], order: Orders, results: list[Any]) -> None:
     from joblib import parallel_config  # noqa: PLC0415 - the scheduler imports this module and needs no joblib
 
-    from dask_training.joblib_backend.backend import nested_backend  # noqa: PLC0415 - as above
+    from dask_training.joblib_backend.backend import NestedSequential, nested_backend  # noqa: PLC0415 - as above
 
     task_state = _task_state(order.key) if len(tasks) > 1 else None
-    with parallel_config(backend=nested_backend(on_cluster=order.nested_on_cluster)):
+    inner = NestedSequential() if order.is_guest else nested_backend(on_cluster=order.nested_on_cluster)
+    with parallel_config(backend=inner):
         for function, args, kwargs in tasks:
             if task_state is not None and task_state.state == "cancelled":
                 return  # nobody waits for it any more

@@ -5,6 +5,7 @@ from dask_training.manifests.network import (
     engines_network_policy,
     engines_service,
     network_policy,
+    runner_service,
     scheduler_service,
 )
 from dask_training.manifests.pods import engine_pod, reader_pod, runner_pod, scheduler_pod, store_url, worker_pod
@@ -20,6 +21,7 @@ __all__ = [
     "network_policy",
     "reader_pod",
     "runner_pod",
+    "runner_service",
     "scheduler_pod",
     "scheduler_service",
     "scheduler_token",

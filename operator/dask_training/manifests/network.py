@@ -27,20 +27,35 @@ def scheduler_service(attempt: Attempt) -> dict[str, Any]:
     }
 
 
+def runner_service(attempt: Attempt) -> dict[str, Any]:
+    """The Service of an attempt on somebody else's cluster: nobody dials it, it owns what is not the runner's pod."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": attempt.metadata(attempt.name, Role.CLUSTER, owner=attempt.owner),
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "None",
+            "selector": attempt.selector(Role.RUNNER),
+            "ports": [{"name": "http", "port": Port.SCHEDULER_HTTP.value, "targetPort": Port.SCHEDULER_HTTP.value}],
+        },
+    }
+
+
 def network_policy(attempt: Attempt, service_uid: str) -> dict[str, Any]:
     """Lets in nobody but the attempt's own pods, the operator to the scheduler's status, and a Session's clients.
 
-    Those may be in any pod of the namespace: who has no certificate of the attempt gets nothing from the scheduler.
+    Those may be in any pod of the namespace: who has no certificate of the attempt gets nothing from the scheduler. On
+    somebody else's cluster there is one pod, and only the operator has to reach it. What goes out is not limited.
     """
     ports = [{"protocol": "TCP", "port": port.value} for port in (Port.SCHEDULER, Port.SCHEDULER_HTTP, Port.WORKER)]
     operator = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": attempt.settings.namespace}},
         "podSelector": {"matchLabels": {Label.NAME.value: MANAGER}},
     }
-    ingress: list[dict[str, Any]] = [
-        {"from": [{"podSelector": {"matchLabels": attempt.selector()}}], "ports": ports},
-        {"from": [operator], "ports": [{"protocol": "TCP", "port": Port.SCHEDULER_HTTP.value}]},
-    ]
+    status = {"from": [operator], "ports": [{"protocol": "TCP", "port": Port.SCHEDULER_HTTP.value}]}
+    among = {"from": [{"podSelector": {"matchLabels": attempt.selector()}}], "ports": ports}
+    ingress: list[dict[str, Any]] = [among, status] if attempt.job.spec.cluster_ref is None else [status]
     if attempt.job.spec.mode is Mode.SESSION:
         ingress.append({"from": [{"podSelector": {}}], "ports": ports[:2]})
     return {

@@ -49,7 +49,7 @@ class SecretRequest:
         """The Secret, with what `certificates` gave."""
         authority = certificates.ca.decode()
         name = signed_secret_name(self.name, authority) if self.signing_request else self.name
-        files = {"ca.pem": certificates.ca, **self.data}
+        files = {**({"ca.pem": certificates.ca} if self.roles else {}), **self.data}
         files |= {f"{role}.pem": leaf.certificate + leaf.key for role, leaf in certificates.leaves.items()}
         return {
             "apiVersion": "v1",
@@ -84,6 +84,8 @@ def secret_request(attempt: Attempt, service_uid: str) -> SecretRequest:
     """The attempt's Secret, owned by its Service: it goes with it."""
     job = attempt.job
     roles = [role for role in _LEAVES if role is not Role.RUNNER or job.spec.mode is Mode.BATCH]
+    if job.spec.cluster_ref is not None:
+        roles = []  # dask-kubernetes knows no TLS: nobody could show or check a certificate
     metadata = attempt.metadata(attempt.name, Role.CLUSTER, owner=attempt.service_owner(attempt.name, service_uid))
     token = scheduler_token(attempt.settings.key, job.metadata.uid, attempt.number)
     return SecretRequest(

@@ -22,6 +22,7 @@ _FILES: Final = {
     Role.WORKER: ("ca.pem", "worker.pem"),
     Role.RUNNER: ("ca.pem", "client.pem", "job.json"),
 }
+_GUEST_FILES: Final = ("job.json", "token")  # on somebody else's cluster: no TLS, and the status is the runner's own
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Mounted:
 
 def of_role(spec: Spec, role: Role, secret: str) -> Mounted:
     """All that a pod of `role` mounts; `secret` is the attempt's."""
-    mounted = _secret(secret, role) + _scratch("tmp") + _scratch("work") + _code(spec)
+    files = _FILES[role] if spec.cluster_ref is None else _GUEST_FILES
+    mounted = _secret(secret, files) + _scratch("tmp") + _scratch("work") + _code(spec)
     if role is Role.RUNNER:
         mounted += _script(spec) + of_store(spec)
         return mounted + _own(spec, spec.runner.volume_mounts if spec.runner else ())
@@ -81,9 +83,9 @@ def _scratch(name: str) -> Mounted:
     return _mounted(name, {"emptyDir": {}}, f"/{name}")
 
 
-def _secret(name: str, role: Role) -> Mounted:
+def _secret(name: str, files: Iterable[str]) -> Mounted:
     source = _secret_source(name)
-    source["secret"]["items"] = [{"key": file, "path": file} for file in _FILES[role]]
+    source["secret"]["items"] = [{"key": file, "path": file} for file in files]
     return _mounted("credentials", source, CREDENTIALS, readOnly=True)
 
 

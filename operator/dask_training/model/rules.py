@@ -50,6 +50,16 @@ def _of_session(field: str) -> Rule:
     )
 
 
+def _not_with_cluster_ref(part: str, field: str) -> Rule:
+    def holds(spec: Node) -> bool:
+        node = spec[part]
+        given = _given(node[field], "requests", "limits") if field == "resources" else field in node
+        return "clusterRef" not in spec or not given
+
+    message = "must be left out with clusterRef: that cluster's scheduler and workers are not the job's"
+    return Rule(message, holds, f"{part}.{field}")
+
+
 def _requests_within_limits(resources: Node) -> bool:
     requests, limits = resources.get("requests", {}), resources.get("limits", {})
     return all(parse_quantity(requests[key]) <= parse_quantity(limits[key]) for key in requests if key in limits)
@@ -115,6 +125,8 @@ _SPEC: Final = (
         lambda spec: spec["mode"] != "Workers" or "maxReplicas" not in spec["workers"],
         "workers.maxReplicas",
     ),
+    *(_not_with_cluster_ref("workers", field) for field in ("maxReplicas", "threads", "volumeMounts")),
+    *(_not_with_cluster_ref(part, "resources") for part in ("workers", "scheduler")),
     _mounts_known("runner"),
     _mounts_known("workers"),
 )

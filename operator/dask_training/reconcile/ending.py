@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 
 from dask_training.api import Condition, Mode, Phase, Progress, Reason
-from dask_training.manifests import engines_service, scheduler_service, workers_selector
+from dask_training.manifests import Attempt, engines_service, runner_service, scheduler_service, workers_selector
 from dask_training.model.retry import Fail, Failure, decide
-from dask_training.reconcile.actions import Delete, Plan
+from dask_training.reconcile.actions import Delete, Manifest, Plan
 from dask_training.reconcile.judge import deadline_exceeded
 from dask_training.reconcile.members import closed
 from dask_training.reconcile.outcome import Outcome
@@ -174,16 +175,23 @@ def start_attempt(view: View) -> Plan:
         artifacts=None,
     )
     status = status.with_workers(desired=view.initial_workers, ready=0, restarts=0, lost=0, leaving=(), members=())
-    engines = view.spec.mode is Mode.WORKERS
-    words = "the workers are starting" if engines else "scheduler and workers are starting"
+    make, words = _beginning(view)
     status = status.with_condition(Condition.CLUSTER_READY, Progress.CLUSTER_STARTING, words, now, holds=False)
     if view.spec.mode is Mode.BATCH:
         status = status.with_condition(
             Condition.RUNNER_STARTED, Progress.RUNNER_STARTING, "the runner is starting", now, holds=False
         )
     fresh = View(view.job, status, view.observed, now, view.settings)
-    service = engines_service if engines else scheduler_service
-    return written(view, status, create=(service(fresh.attempt),), first=True)
+    return written(view, status, create=(make(fresh.attempt),), first=True)
+
+
+def _beginning(view: View) -> tuple[Callable[[Attempt], Manifest], str]:
+    """What makes the attempt's Service, and what is said of its cluster while there is no more than that."""
+    if view.spec.mode is Mode.WORKERS:
+        return engines_service, "the workers are starting"
+    if view.is_guest:
+        return runner_service, "looking for the cluster of spec.clusterRef"
+    return scheduler_service, "scheduler and workers are starting"
 
 
 def with_verdict(view: View, status: Status, outcome: Outcome) -> Status:

@@ -12,6 +12,7 @@ from dask_training.reconcile.outcome import (
     Outcome,
     disrupted,
     failed_packages,
+    of_host,
     of_runner,
     of_scheduler,
     out_of_memory_worker,
@@ -48,7 +49,7 @@ def judge(view: View) -> Judgement:
         if outcome := ask(view, times):
             rests_on_absence = ask is heartbeat_missed or (
                 outcome.reason in (Reason.RUNNER_DISRUPTED, Reason.SCHEDULER_DISRUPTED)
-                and (view.scheduler is None or view.runner is None)
+                and (view.runner is None or (view.scheduler is None and not view.is_guest))
             )
             return Judgement(outcome, confirm=rests_on_absence and not view.observed.confirmed)
     return Judgement(look_at=tuple(times))
@@ -70,6 +71,8 @@ def _taken(view: View, times: list[datetime.datetime]) -> Outcome | None:
 
 def scheduler_is_lost(view: View) -> bool:
     """Whether the scheduler that the attempt had is no more, or on its way out."""
+    if view.is_guest:
+        return view.host_is_lost
     if view.scheduler is None:
         # One that was refused has never been there: a quota, say, had room for others first.
         return view.has_begun and view.refusal("Pod", view.attempt.child(Role.SCHEDULER)) is None
@@ -116,13 +119,17 @@ def _scheduler(view: View, times: list[datetime.datetime]) -> Outcome | None:
     if not scheduler_is_lost(view):
         return None
     if not _runner_runs(view):
-        return of_scheduler(view)
+        return _lost(view)
     ready = view.status.condition(Condition.CLUSTER_READY)
     if ready is None or ready.reason != Progress.SCHEDULER_LOST:
         return None  # first that is written; its time is when the waiting began
     until = view.after(ready.last_transition_time, SCHEDULER_LOST_SECONDS)
     times.append(until)
-    return of_scheduler(view) if view.is_past(until) else None
+    return _lost(view) if view.is_past(until) else None
+
+
+def _lost(view: View) -> Outcome:
+    return of_host(view) if view.is_guest else of_scheduler(view)
 
 
 def _blocked(view: View, times: list[datetime.datetime]) -> Outcome | None:
@@ -149,6 +156,9 @@ def _startup(view: View, times: list[datetime.datetime]) -> Outcome | None:
         return None
     if view.blockers:
         return Outcome(view.blockers[0].reason, view.blockers[0].message)
+    if view.is_guest and view.observed.cluster is None:
+        text = f"the operator could not look for the cluster of spec.clusterRef within {seconds} s (see its log)."
+        return Outcome(Reason.STARTUP_DEADLINE_EXCEEDED, text)
     what = "the runner" if view.has_runner else "the cluster"
     text = f"{what} had not started after {seconds} s (spec.startupDeadlineSeconds). {worker_words(view)}"
     return Outcome(Reason.STARTUP_DEADLINE_EXCEEDED, f"{text.rstrip()}\nRaise the deadline, or ask for less.")

@@ -57,6 +57,8 @@ def of_runner(pod: Pod, view: View) -> Outcome:
 
 def _better(reason: Reason, view: View) -> Outcome | None:
     """What the operator knows better than the runner, which can't see why others are not there."""
+    if reason is Reason.SCHEDULER_FAILED and view.is_guest:
+        return of_host(view) if view.host_is_lost else None
     if reason is Reason.SCHEDULER_FAILED and (view.scheduler is None or view.scheduler.is_lost):
         return of_scheduler(view)
     if reason is Reason.STARTUP_DEADLINE_EXCEEDED and view.blockers:
@@ -128,6 +130,15 @@ def of_engine(pod: Pod, view: View) -> str:
         return cannot_start.message
     text = f"it ended with exit code {ended.exit_code}."
     return text if said is not None else _with_words(text, ended.last_words)
+
+
+def of_host(view: View) -> Outcome:
+    """How a guest's attempt went whose cluster is gone."""
+    ref, cluster = view.spec.cluster_ref, view.observed.cluster
+    name = ref.name if ref is not None else ""
+    now = f"it is at {cluster.address} now" if cluster is not None and cluster.address else "its Service is gone"
+    text = f"DaskCluster {name!r} (spec.clusterRef) is not at {view.status.scheduler_address} any more: {now}."
+    return Outcome(Reason.SCHEDULER_DISRUPTED, f"{text} Somebody deleted it.\n{_MORE_ATTEMPTS}")
 
 
 def failed_packages(ended: Ended) -> Outcome | None:

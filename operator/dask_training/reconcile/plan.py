@@ -92,8 +92,6 @@ def plan(
 def not_served(job: TrainingJob, settings: OperatorSettings) -> tuple[Problem, ...]:
     """What is right in itself but can't be done by this operator, in this installation."""
     spec, found = job.spec, []
-    if spec.cluster_ref is not None:
-        found.append(Problem("spec.clusterRef", "clusterRef is not served by this version of the operator"))
     for field, count in (("replicas", spec.workers.replicas), ("maxReplicas", spec.workers.max_replicas or 0)):
         if count > settings.max_workers:
             text = f"must be at most {settings.max_workers}, got {count}: the operator allows no more workers in a job"

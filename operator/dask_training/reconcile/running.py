@@ -11,6 +11,7 @@ from dask_training.manifests import (
     SecretRequest,
     network_policy,
     runner_pod,
+    runner_service,
     scheduler_pod,
     scheduler_service,
     secret_request,
@@ -50,9 +51,11 @@ def run_attempt(view: View) -> Plan:
         # It is written into the status with the request: nothing else may be written at the same time.
         return Plan(create=create, check_after=asked_again(view, times))
     delete = (*_corpses(view, times), *surplus(view, times), *stuck(view))
-    lost = status.workers.lost > view.status.workers.lost
+    first = status.workers.lost > view.status.workers.lost
+    # Where a guest's runner was sent to is known before it is made.
+    first = first or (view.is_guest and status.scheduler_address != view.status.scheduler_address)
     return written(
-        view, status, create=create, delete=delete, look_at=times, first=lost, events_of=being_made(view, times)
+        view, status, create=create, delete=delete, look_at=times, first=first, events_of=being_made(view, times)
     )
 
 
@@ -75,6 +78,9 @@ def not_refused(
 
 def _wanted(view: View, address: str) -> Iterator[Manifest | SecretRequest]:
     attempt, service = view.attempt, view.service
+    if view.is_guest:
+        yield from _wanted_by_guest(view, address)
+        return
     if not address:
         if service is None and not view.has_begun:
             yield scheduler_service(attempt)
@@ -99,8 +105,25 @@ def _wanted(view: View, address: str) -> Iterator[Manifest | SecretRequest]:
         yield worker_pod(attempt, index, address)
 
 
+def _wanted_by_guest(view: View, address: str) -> Iterator[Manifest | SecretRequest]:
+    """On somebody else's cluster the runner is all there is, and the Service that owns what goes with it."""
+    attempt, service = view.attempt, view.service
+    if view.has_begun or view.runner is not None:
+        return
+    if service is None:
+        yield runner_service(attempt)
+    elif address:
+        if not view.observed.of_attempt(attempt.number):
+            yield secret_request(attempt, service.uid)
+            if view.settings.network_policy:
+                yield network_policy(attempt, service.uid)
+        yield runner_pod(attempt, address)
+
+
 def _address(view: View) -> str:
     """What workers and runner dial; "" until the Service has told it."""
+    if view.is_guest:
+        return view.host_address
     service = view.service
     if service is not None and service.cluster_ip and not service.deleting:
         host = f"[{service.cluster_ip}]" if ":" in service.cluster_ip else service.cluster_ip
@@ -151,6 +174,9 @@ def being_made(view: View, times: list[datetime.datetime]) -> tuple[str, ...]:
 
 def _status(view: View, times: list[datetime.datetime]) -> Status:
     status = with_workers(view.status, view.observed, view.desired_workers, view.now)
+    if view.is_guest:
+        telemetry = view.observed.telemetry
+        status = status.with_workers(ready=telemetry.workers if telemetry is not None else 0)
     status = with_telemetry(status, view.observed.telemetry)
     if view.spec.mode is Mode.SESSION and (clients := session.clients(view)):
         status = status.replace(progress=ProgressRecord(summary=clients))
@@ -158,7 +184,7 @@ def _status(view: View, times: list[datetime.datetime]) -> Status:
     dashboard = view.spec.scheduler.dashboard and address
     status = status.replace(
         scheduler_address=address,
-        dashboard_url=_dashboard(address) if dashboard else "",
+        dashboard_url=_dashboard(view, address) if dashboard else "",
         image=view.attempt.image,
     )
     times += [
@@ -169,7 +195,10 @@ def _status(view: View, times: list[datetime.datetime]) -> Status:
     return _phase(view, _conditions(view, status, times))
 
 
-def _dashboard(address: str) -> str:
+def _dashboard(view: View, address: str) -> str:
+    if view.is_guest:
+        cluster = view.observed.cluster
+        return cluster.dashboard if cluster is not None else view.status.dashboard_url
     host = address.removeprefix("tls://").rpartition(":")[0]
     return f"http://{host}:{Port.SCHEDULER_HTTP.value}/status"
 
@@ -214,7 +243,7 @@ def _runner_runs(view: View) -> bool:
 
 
 def _cluster_is_ready(view: View, status: Status) -> bool:
-    scheduler = view.scheduler is not None and view.scheduler.is_running
+    scheduler = not view.host_is_lost if view.is_guest else view.scheduler is not None and view.scheduler.is_running
     return scheduler and status.workers.ready >= min(view.spec.workers.min_replicas, view.desired_workers)
 
 
@@ -246,6 +275,8 @@ def _waiting_for(view: View) -> str:
     """Which pods do not run yet, and what they say they wait for."""
     pods = view.observed.of_attempt(view.status.attempt)
     waiting = [pod for pod in pods if not pod.is_running and not pod.is_over]
+    if view.is_guest and not waiting:
+        return f"waiting for {view.spec.workers.min_replicas} workers (spec.workers.minReplicas) of the cluster"
     if not waiting:
         return "scheduler, runner and workers are starting" if view.has_runner else "scheduler and workers are starting"
     order = (Role.SCHEDULER, Role.RUNNER, Role.WORKER)

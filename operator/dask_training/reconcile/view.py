@@ -5,14 +5,17 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
-from dask_training.api import Condition, Mode, Progress, Role
+from dask_training.api import Condition, Mode, Progress, Reason, Role
 from dask_training.manifests import Attempt
 from dask_training.model import Spec, TrainingJob
 from dask_training.observed import Observed, Pod, Service, time_of
 from dask_training.refusal import Refusal
 from dask_training.settings import OperatorSettings
 from dask_training.status import Blocker, Status, blockers
+
+_CLUSTER_GRACE_SECONDS: Final = 60  # as for a ConfigMap: what a user applies in the wrong order is there by then
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,29 @@ class View:
     @cached_property
     def blockers(self) -> tuple[Blocker, ...]:
         """What stands in the way of the attempt's pods."""
-        return blockers(self.observed, self.status.attempt, self.settings)
+        found = blockers(self.observed, self.status.attempt, self.settings)
+        cluster = self.observed.cluster
+        if not self.is_guest or cluster is None or cluster.address or self.has_begun:
+            return found
+        due = self.after(self.status.attempt_start_time, _CLUSTER_GRACE_SECONDS)
+        return (Blocker(Reason.CONFIG_ERROR, cluster.problem, due), *found)
+
+    @property
+    def is_guest(self) -> bool:
+        """Whether the job runs on a cluster that is not its own: `spec.clusterRef`."""
+        return self.spec.cluster_ref is not None
+
+    @property
+    def host_is_lost(self) -> bool:
+        """Whether the cluster that a guest's runner was sent to is gone, or another one by now."""
+        cluster, sent_to = self.observed.cluster, self.status.scheduler_address
+        return self.has_begun and cluster is not None and bool(sent_to) and cluster.address != sent_to
+
+    @property
+    def host_address(self) -> str:
+        """Where a guest's runner finds its scheduler, or was sent to; "" until that is known."""
+        known = self.status.scheduler_address if self.runner is not None or self.has_begun else ""
+        return known or (self.observed.cluster.address if self.observed.cluster is not None else "")
 
     def refusal(self, kind: str, name: str) -> Refusal | None:
         """How the creation of an object was refused the last time; None if it was not."""
@@ -92,6 +117,8 @@ class View:
     def desired_workers(self) -> int:
         """How many workers there are to be; of an adaptive job as many as before, where nothing tells of its work."""
         workers, telemetry = self.spec.workers, self.observed.telemetry
+        if self.is_guest:  # those that it finds, and it waits for minReplicas
+            return max(workers.min_replicas, telemetry.workers if telemetry is not None else 0)
         if not workers.is_adaptive:
             return self.initial_workers
         asked = telemetry.demand if telemetry is not None else None
@@ -102,6 +129,8 @@ class View:
     @property
     def initial_workers(self) -> int:
         """How many workers an attempt begins with."""
+        if self.is_guest:
+            return self.spec.workers.min_replicas
         return min(self.spec.workers.replicas, self.settings.max_workers)
 
     @property

@@ -52,14 +52,17 @@ def listens(address: str) -> bool:
     """Whether a scheduler of this job takes connections there; asked once, for at most 1.1 s.
 
     Not whether just anything does: before kube-proxy knows a Service, a packet for it may leave the node, and a proxy
-    on its way may accept the connection. A `tls` address is asked for a certificate that this job's authority signed.
+    on its way may accept the connection. A `tls` address is asked for a certificate that this job's authority
+    signed, any other for Dask's first byte.
     """
     place = urlsplit(address)
     try:
         with socket.create_connection((place.hostname or "", place.port or 0), timeout=0.1) as plain:
+            plain.settimeout(1.0)
             if place.scheme == "tls":
-                plain.settimeout(1.0)
                 _tls().wrap_socket(plain).close()
+            else:
+                return bool(plain.recv(1))  # Dask speaks first, on both sides; a stray proxy waits to be spoken to
     except OSError:  # ssl.SSLError is one
         return False
     return True

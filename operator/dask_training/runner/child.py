@@ -26,7 +26,8 @@ from dask_training.runner.address import scheduler_address
 from dask_training.runner.channel import Channel, Ended, Exited, Raised, Started
 from dask_training.runner.events import WorkersChanged
 from dask_training.runner.execution import run_python, users_part
-from dask_training.runner.joblib_setup import JoblibConfig, turn_on
+from dask_training.runner.guest import GuestConfig, adapted, connect, leave
+from dask_training.runner.joblib_setup import JoblibConfig, pickle_by_value, turn_on
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -43,6 +44,7 @@ class ChildConfig(msgspec.Struct, frozen=True, kw_only=True):
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     joblib: JoblibConfig
+    guest: GuestConfig | None = None
     workers: int = 1
     address_file: str | None = None
     startup_timeout: float
@@ -58,6 +60,8 @@ def main() -> None:
     importing = preimport.start()
     client = _connect(config)
     _await_quorum(client, config, channel)
+    if config.guest is not None:
+        config = msgspec.structs.replace(config, joblib=adapted(config.joblib, config.guest, client, channel))
     importing.join()
     channel.send(Started())
     code = _run(config, client, channel)
@@ -65,6 +69,8 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     with contextlib.suppress(Exception):
+        if config.guest is not None:
+            leave(client)
         client.close(timeout=1)
     sys.exit(code)
 
@@ -77,10 +83,11 @@ def _raise_exit(number: int, _frame: FrameType | None) -> NoReturn:
 def _connect(config: ChildConfig) -> Client:
     from distributed import Client  # noqa: PLC0415 - imported while the scheduler starts
 
+    open_client = Client if config.guest is None else connect
     address_file = Path(config.address_file) if config.address_file else None
     address = scheduler_address(address_file, timeout=config.startup_timeout)
     os.environ[Env.SCHEDULER_ADDRESS] = address
-    return Client(address, timeout=config.startup_timeout, set_as_default=True)
+    return open_client(address, timeout=config.startup_timeout, set_as_default=True)
 
 
 def _await_quorum(client: Client, config: ChildConfig, channel: Channel) -> None:
@@ -104,6 +111,7 @@ def _run(config: ChildConfig, client: Client, channel: Channel) -> int:
     try:
         if config.command:
             return _run_command(config, channel)
+        pickle_by_value(config.joblib.by_value)
         if config.joblib.backend != "none":
             keep = turn_on(config.joblib, client, channel)  # noqa: F841 - undoes itself when it is collected
         run_python(config.script, config.module, config.args)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dask_training.model import Runner, TrainingJob
 from dask_training.runner.child import ChildConfig
+from dask_training.runner.guest import GuestConfig
 from dask_training.runner.joblib_setup import JoblibConfig
 
 SCRIPT_NAME = "script.py"  # not the job's name: a job called random would hide the standard library's module
@@ -36,8 +37,10 @@ def startup_timeout(job: TrainingJob) -> float:
     return job.spec.startup_deadline_seconds + STARTUP_SLACK_SECONDS
 
 
-def child_config(job: TrainingJob, *, script: Path | None, address_file: Path | None) -> ChildConfig:
-    """What the child is to do; `script` is where the job's script lies, if it has one.
+def child_config(
+    job: TrainingJob, *, script: Path | None, address_file: Path | None, code: Path | None = None
+) -> ChildConfig:
+    """What the child is to do; `script` is where the job's script lies, `code` the modules of `spec.code`, if any.
 
     `address_file` tells where the scheduler is of a run on this machine, whose number of workers is fixed.
     """
@@ -58,6 +61,13 @@ def child_config(job: TrainingJob, *, script: Path | None, address_file: Path | 
             loss_grace=spec.workers.loss_grace_seconds,
         ),
         workers=spec.workers.replicas,
+        guest=_guest(job, code),
         address_file=str(address_file) if address_file else None,
         startup_timeout=startup_timeout(job),
     )
+
+
+def _guest(job: TrainingJob, code: Path | None) -> GuestConfig | None:
+    if job.spec.cluster_ref is None:
+        return None
+    return GuestConfig(cluster=job.spec.cluster_ref.name, code=str(code) if job.spec.code and code else None)

@@ -19,7 +19,7 @@ import msgspec
 from dask_training.api import Env
 from dask_training.runner import script_api
 from dask_training.runner.channel import Channel
-from dask_training.runner.joblib_setup import JoblibConfig, turn_on
+from dask_training.runner.joblib_setup import JoblibConfig, pickle_by_value, turn_on
 
 _kept: list[Any] = []  # parallel_config undoes itself when it is collected
 
@@ -28,6 +28,7 @@ def install() -> None:
     """Prepares this process; called by autostart/sitecustomize.py."""
     config = msgspec.json.decode(Path(os.environ.pop(Env.RUNNER_CONFIG)).read_bytes(), type=JoblibConfig)
     channel = Channel()
+    pickle_by_value(config.by_value)
     script_api.attach(channel)
     sys.meta_path.insert(0, _JoblibFinder(config, channel))
 

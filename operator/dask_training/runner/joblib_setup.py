@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,6 +20,8 @@ class JoblibConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`spec.runner.joblib` and what the backend has to know of the workers; times in seconds.
 
     `most_cores`: threads of all workers that an adaptive job may have; 0 where their number is fixed.
+    `is_guest`: they are somebody else's. `by_value` are modules that they can't import: what is of them is sent along.
+    `upstream`: joblib's own Dask backend in place of ours, which the cluster does not have.
     """
 
     backend: str = "dask"
@@ -26,6 +30,9 @@ class JoblibConfig(msgspec.Struct, frozen=True, kw_only=True):
     threads_per_worker: int = 1
     most_cores: int = 0
     loss_grace: float
+    is_guest: bool = False
+    by_value: tuple[str, ...] = ()
+    upstream: bool = False
 
 
 def turn_on(config: JoblibConfig, client: Client, channel: Channel) -> joblib.parallel_config:
@@ -37,6 +44,8 @@ def turn_on(config: JoblibConfig, client: Client, channel: Channel) -> joblib.pa
     def on_progress(done: int, total: int | None, call: int, name: str) -> None:
         channel.send(Progress(done=done, total=total, call=call, name=name))
 
+    if config.upstream:
+        return joblib.parallel_config(backend=config.backend)
     joblib_backend.register(
         client=client,
         min_workers=config.min_workers,
@@ -45,8 +54,49 @@ def turn_on(config: JoblibConfig, client: Client, channel: Channel) -> joblib.pa
         wait_for_workers_timeout=config.loss_grace,
         scatter=config.scatter,
         on_progress=on_progress,
+        is_guest=config.is_guest,
     )
     if config.backend == "dask":
         # For the user's own threads as well, which do not see what parallel_config sets in this one.
         joblib.register_parallel_backend("dask", joblib_backend.DaskBackend, make_default=True)
     return joblib.parallel_config(backend=config.backend)
+
+
+def pickle_by_value(modules: tuple[str, ...]) -> None:
+    """Sends what is defined in these modules whole, not by name; they need not be imported yet."""
+    if not modules:
+        return
+    import cloudpickle  # type: ignore[import-untyped]  # noqa: PLC0415 - only a guest needs it
+
+    for name in modules:
+        there = sys.modules.get(name)
+        if there is None:  # cloudpickle remembers the name alone, but wants to see a module of that name
+            sys.modules[name] = ModuleType(name)
+        cloudpickle.register_pickle_by_value(sys.modules[name])
+        if there is None:
+            del sys.modules[name]
+    _tell_distributed([name.encode() for name in modules])
+
+
+def _tell_distributed(names: list[bytes]) -> None:
+    """Makes distributed treat these modules as it treats `__main__`: what holds something of them is for cloudpickle.
+
+    It takes the standard library's pickle where that can do it, which knows names alone.
+    """
+    from distributed.protocol import pickle  # noqa: PLC0415 - only a guest needs it
+
+    without = pickle.dumps
+
+    def dumps(x: Any, *, buffer_callback: Any = None, protocol: int | None = pickle.HIGHEST_PROTOCOL) -> bytes:
+        buffers: list[Any] = []
+        callback = buffers.append if buffer_callback is not None else None
+        result: bytes = without(x, buffer_callback=callback, protocol=protocol)
+        if any(name in result for name in names):
+            buffers.clear()
+            options = {"buffer_callback": callback} if (protocol or 5) >= 5 else {}
+            result = pickle.cloudpickle.dumps(x, protocol=protocol, **options)
+        for buffer in buffers:
+            buffer_callback(buffer)
+        return result
+
+    pickle.dumps = dumps

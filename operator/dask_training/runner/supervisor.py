@@ -97,7 +97,7 @@ class Limits:
     """Deadlines in seconds, from `spec`.
 
     `started` (monotonic) is when this attempt did; `first_started` when the job's first one did, from which `active`
-    counts.
+    counts. `about_workers` is a sentence that says where to look when workers are missing.
     """
 
     started: float
@@ -107,9 +107,10 @@ class Limits:
     loss_grace: float
     min_workers: int
     workers: int
+    about_workers: str = ""
 
     @classmethod
-    def of(cls, job: TrainingJob, *, started: float, first_started: float) -> Limits:
+    def of(cls, job: TrainingJob, *, started: float, first_started: float, about_workers: str = "") -> Limits:
         """Those of a job."""
         spec = job.spec
         return cls(
@@ -120,6 +121,7 @@ class Limits:
             loss_grace=spec.workers.loss_grace_seconds,
             min_workers=spec.workers.min_replicas,
             workers=spec.workers.replicas,
+            about_workers=about_workers,
         )
 
 
@@ -341,12 +343,15 @@ class Supervisor:
         if limits.active is not None and now >= limits.first_started + limits.active:
             return verdict.deadline_exceeded(limits.active)
         if self.running_since is None and now >= limits.started + limits.startup:
-            return verdict.startup_deadline_exceeded(limits.startup, ready=self._ready, wanted=limits.min_workers)
+            return verdict.startup_deadline_exceeded(
+                limits.startup, ready=self._ready, wanted=limits.min_workers, detail=limits.about_workers
+            )
         if self._below_since is not None and now >= self._below_since + limits.loss_grace:
             return verdict.workers_lost(
                 ready=self._ready,
                 wanted=limits.min_workers,
                 seconds=limits.loss_grace,
                 memory=tuple(death for death in self._memory if death.process != "runner"),
+                about_workers=limits.about_workers,
             )
         return None

@@ -124,23 +124,27 @@ def deadline_exceeded(seconds: float) -> Outcome:
 
 def startup_deadline_exceeded(seconds: float, *, ready: int, wanted: int, detail: str = "") -> Outcome:
     """`startupDeadlineSeconds` has passed without enough workers."""
+    more = f"\n{detail}" if detail else ""
     return Outcome(
         Reason.STARTUP_DEADLINE_EXCEEDED,
         f"{ready} of {wanted} workers (spec.workers.minReplicas) were connected after {seconds:g} s"
-        f" (spec.startupDeadlineSeconds).{detail}",
+        f" (spec.startupDeadlineSeconds).{more}",
         ExitCode.DEADLINE,
     )
 
 
-def workers_lost(*, ready: int, wanted: int, seconds: float, memory: tuple[OutOfMemory, ...] = ()) -> Outcome:
-    """Fewer than `minReplicas` workers for longer than `lossGraceSeconds`."""
+def workers_lost(
+    *, ready: int, wanted: int, seconds: float, memory: tuple[OutOfMemory, ...] = (), about_workers: str = ""
+) -> Outcome:
+    """Fewer than `minReplicas` workers for longer than `lossGraceSeconds`; `about_workers` says where to look."""
     text = (
         f"{ready} of {wanted} workers (spec.workers.minReplicas) were connected for {seconds:g} s"
         " (spec.workers.lossGraceSeconds)."
     )
     if memory:
         return Outcome(Reason.WORKER_OOM_KILLED, f"{text}\n{_advice_on_memory(memory[-1])}", ExitCode.WORKERS_LOST)
-    return Outcome(Reason.WORKERS_UNAVAILABLE, f"{text}\nlogs/worker-*.log say why they ended.", ExitCode.WORKERS_LOST)
+    advice = about_workers or "logs/worker-*.log say why they ended."
+    return Outcome(Reason.WORKERS_UNAVAILABLE, f"{text}\n{advice}", ExitCode.WORKERS_LOST)
 
 
 def worker_cannot_start(name: str, *, tries: int, memory: OutOfMemory | None, last_lines: list[str]) -> Outcome:
@@ -162,6 +166,14 @@ def scheduler_lost(last_lines: list[str] | None) -> Outcome:
         said = "\n  ".join(last_lines) or "it printed nothing"
         text = f"{text} Its last lines:\n  {said}"
     return Outcome(Reason.SCHEDULER_FAILED, text, ExitCode.WORKERS_LOST)
+
+
+def host_lost(what: str) -> Outcome:
+    """A scheduler that is not the job's own does not answer any more; `what` says whose and where."""
+    text = f"{what} does not answer any more: what it knew of the job's computation is lost."
+    return Outcome(
+        Reason.SCHEDULER_FAILED, f"{text}\nspec.backoffLimit gives the job more attempts.", ExitCode.WORKERS_LOST
+    )
 
 
 def interrupted(number: int) -> Outcome:

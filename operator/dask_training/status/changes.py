@@ -52,6 +52,8 @@ def _weighty(status: Status) -> tuple[object, ...]:
         status.workers.lost,
         # That a pod is there must be known before it can be gone: it is never made a second time.
         tuple(member.index for member in status.workers.members if member.created_at),
+        # Of a cluster that is not the job's own: by it is known whether that is still the same one.
+        status.scheduler_address if status.scheduler_address.startswith("tcp:") else "",
     )
 
 

@@ -169,7 +169,7 @@ class Pods:
             (secret / f"{leaf}.pem").write_bytes(made.certificate + made.key)
         if role == "runner":
             (secret / "job.json").write_text(json.dumps(self.body))
-        if role == "scheduler":
+        if role == "scheduler" or (role == "runner" and "clusterRef" in self.spec):
             (secret / "token").write_text(TOKEN)
         if role == "engine":
             (secret / "code.json").write_text(json.dumps(self.spec.get("runner", {})))
@@ -211,6 +211,69 @@ def pods(tmp_path):
     yield make
     for attempt in made:
         attempt.end()
+
+
+@dataclass
+class Host:
+    """A cluster of somebody else's: Dask's own commands, without TLS."""
+
+    folder: Path
+    processes: list[subprocess.Popen] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return json.loads((self.folder / "scheduler.json").read_text())["address"]
+
+    def start(self, *command: str, **env: str) -> subprocess.Popen:
+        known = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
+        known["DASK_TEMPORARY_DIRECTORY"] = str(self.folder)
+        with (self.folder / f"{command[0]}-{len(self.processes)}.out").open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", *command], cwd=self.folder, env=known | env, stdout=out, stderr=out
+            )
+        self.processes.append(process)
+        return process
+
+    def start_scheduler(self) -> None:
+        file = self.folder / "scheduler.json"
+        self.start("scheduler", "--host", HOST, "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
+        until(lambda: file.exists() and file.read_text().strip(), what="the scheduler")
+
+    def start_worker(self, **env: str) -> None:
+        import distributed
+
+        self.start(
+            "worker",
+            self.address,
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--no-dashboard",
+            "--local-directory",
+            str(self.folder),
+            **env,
+        )
+        with distributed.Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(1, timeout=20)
+
+    def end(self) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait(10)
+
+
+@pytest.fixture
+def host(tmp_path):
+    """Somebody else's cluster with one worker."""
+    folder = tmp_path / "host"
+    folder.mkdir()
+    found = Host(folder)
+    try:
+        found.start_scheduler()
+        found.start_worker()
+        yield found
+    finally:
+        found.end()
 
 
 @pytest.fixture

@@ -33,7 +33,8 @@ def scheduler(run, until, job, child):
             body["spec"] |= spec
             cache.put(JOBS, body)
             pod_status = {"phase": pod_phase, "podIP": "127.0.0.1"}
-            pod = child("Pod", body, "forest-aaaaa-1-scheduler", role="scheduler", status=pod_status)
+            role = "runner" if "clusterRef" in spec else "scheduler"
+            pod = child("Pod", body, f"forest-aaaaa-1-{role}", role=role, status=pod_status)
             pod["metadata"] |= {"uid": "pod", "resourceVersion": "2"}
             cache.put(PODS, pod)
             poller = TelemetryPoller(cache, SECRET, told.append, port=server.port, scale_down=scale_down)

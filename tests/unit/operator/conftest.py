@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from dask_training.api import Label
 from dask_training.certificates import make_certificates
+from dask_training.cluster_ref import ReferencedCluster
 from dask_training.manifests import session_status
 from dask_training.model import TrainingJob
 from dask_training.model.schema import crd
@@ -80,6 +81,9 @@ class FakeCluster:
     check_after: float | None = None
     telemetry: Telemetry | None = None
     owner_gone: str = ""
+    host: dict | None = field(default_factory=lambda: host_service())  # noqa: PLW0108 - defined below
+    """The Service of the cluster that the job names in clusterRef, if it does; None: there is none."""
+    host_workers: int = 2
 
     def __post_init__(self):
         self.body.setdefault("apiVersion", "dask-training.io/v1alpha1")
@@ -91,6 +95,7 @@ class FakeCluster:
 
     def plan(self, **observed):
         before = json.dumps([self.body, self.pods()])
+        observed = self.as_guest() | observed
         seen = Observed.of(
             self.body,
             pods=self.pods(),
@@ -102,6 +107,15 @@ class FakeCluster:
         made = plan(parsed(self.body), self.body.get("status"), seen, self.now, self.settings)
         assert json.dumps([self.body, self.pods()]) == before, "the plan has changed its arguments"
         return made
+
+    def as_guest(self):
+        """What is seen of a cluster that is not the job's own: its Service, and what the runner says of its workers."""
+        if "clusterRef" not in self.body["spec"]:
+            return {}
+        runner = self.pod("runner")
+        runs = runner is not None and runner["status"]["phase"] == "Running" and self.host is not None
+        telemetry = Telemetry(workers=self.host_workers) if runs else None
+        return {"cluster": ReferencedCluster.of("shared", "ml", self.host), "telemetry": telemetry}
 
     def reconcile(self):
         """Plans and acts until there is nothing to do; begins again after an error, as the operator would."""
@@ -323,6 +337,14 @@ class FakeCluster:
         return self.reconcile().pass_time(1).start().reconcile()
 
 
+def host_service(ip="10.96.0.99"):
+    """As dask-kubernetes makes it for DaskCluster shared."""
+    owner = {"apiVersion": "kubernetes.dask.org/v1", "kind": "DaskCluster", "name": "shared", "uid": "dk-1"}
+    ports = [{"name": "tcp-comm", "port": 8786}, {"name": "http-dashboard", "port": 8787}]
+    metadata = {"name": "shared-scheduler", "namespace": "ml", "uid": f"of-{ip}", "ownerReferences": [owner]}
+    return {"metadata": metadata, "spec": {"clusterIP": ip, "ports": ports}}
+
+
 def job_body(**spec):
     if spec.get("mode") != "Session":
         spec = {"runner": {"script": "import sklearn\nprint(1)"}, **spec}
@@ -355,6 +377,12 @@ def session_spec():
         return {"mode": "Session", "session": {"certificateSigningRequest": signing_request(), **dict(session)}, **spec}
 
     return make
+
+
+@pytest.fixture
+def host():
+    """Makes the Service of a DaskCluster's scheduler, with this ClusterIP."""
+    return host_service
 
 
 @pytest.fixture

@@ -453,7 +453,6 @@ def test_a_job_that_is_not_right_fails_with_its_fields_and_makes_nothing(cluster
 @pytest.mark.parametrize(
     ("spec", "settings", "said"),
     [
-        ({"clusterRef": {"name": "c"}}, {}, "spec.clusterRef: clusterRef is not served"),
         ({"workers": {"replicas": 51}}, {}, "spec.workers.replicas: must be at most 50, got 51"),
         ({}, {"store_endpoint": ""}, "spec.artifacts.destination: is required: the operator has no artifact store"),
         ({"volumes": [{"name": "dask-training-work", "emptyDir": {}}]}, {}, "spec.volumes[0].name: must not begin"),

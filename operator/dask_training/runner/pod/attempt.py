@@ -17,8 +17,7 @@ import msgspec
 
 from dask_training.api import Env, Phase, Reason
 from dask_training.model import TrainingJob
-from dask_training.runner import child, verdict
-from dask_training.runner.address import listens
+from dask_training.runner import child
 from dask_training.runner.cgroup import oom_kills
 from dask_training.runner.code import SCRIPT_NAME, child_config, name_of, runner_of, startup_timeout
 from dask_training.runner.events import Event, MetricsReported, Notice, PhaseChanged, Progress
@@ -28,6 +27,7 @@ from dask_training.runner.keeping import Kept
 from dask_training.runner.lifeline import Lifeline
 from dask_training.runner.logs import LogFile
 from dask_training.runner.pod import last_word, setup
+from dask_training.runner.pod.clusters import cluster_of
 from dask_training.runner.pod.link import Link
 from dask_training.runner.pod.news import JobProgress
 from dask_training.runner.pod.paths import PodPaths
@@ -55,7 +55,7 @@ class PodAttempt:
         self._paths = paths
         self._began = began
         self._number = int(os.environ.get(Env.ATTEMPT, "1"))
-        self._address = os.environ[Env.SCHEDULER_ADDRESS]
+        self._cluster = cluster_of(job, os.environ[Env.SCHEDULER_ADDRESS], paths)
         paths.job.mkdir(parents=True, exist_ok=True)
         self._workspace = Workspace(paths.job)
         self._lifeline = Lifeline()
@@ -65,7 +65,8 @@ class PodAttempt:
         self._reports: threading.Thread | None = None
         self._versions: dict[str, Any] = {}
         first_started = min(began, _monotonic(os.environ.get(Env.FIRST_STARTED)) or began)
-        limits = Limits.of(job, started=began, first_started=first_started)
+        about = self._cluster.about_workers
+        limits = Limits.of(job, started=began, first_started=first_started, about_workers=about)
         self._supervisor = Supervisor(limits, self._listen, attempt=self._number, surroundings=self)
 
     def run(self) -> int:
@@ -94,11 +95,7 @@ class PodAttempt:
 
     def cluster_failure(self) -> Outcome | None:
         """The outcome if nothing answers where the scheduler was."""
-        for _ in range(_PROBES):
-            if listens(self._address):
-                return None
-            time.sleep(0.05)
-        return verdict.scheduler_lost(None)
+        return None if self._cluster.answers(probes=_PROBES) else self._cluster.lost
 
     def out_of_memory(self) -> OutOfMemory | None:
         """Whether the kernel killed anything in this container since it began."""
@@ -109,7 +106,8 @@ class PodAttempt:
 
     def _fork(self) -> Forked | None:
         config = self._workspace.root / "child.json"
-        config.write_bytes(msgspec.json.encode(child_config(self._job, script=self._script(), address_file=None)))
+        told = child_config(self._job, script=self._script(), address_file=None, code=self._paths.code)
+        config.write_bytes(msgspec.json.encode(told))
         env = {Env.ARTIFACTS_DIR: str(self._workspace.artifacts), "PYTHONUNBUFFERED": "1"}
         forked = fork(env, cwd=self._workspace.work, lifeline=self._lifeline)
         if forked is None:
@@ -133,13 +131,13 @@ class PodAttempt:
         return path
 
     def _run_code(self, forked: Forked) -> Outcome:
-        self._link = Link(
-            self._address,
-            self._paths.secret,
+        self._link = self._cluster.link(
             self._supervisor.workers_seen,
-            lambda: self._supervisor.post(ClusterFailed(verdict.scheduler_lost(None))),
+            lambda: self._supervisor.post(ClusterFailed(self._cluster.lost)),
             timeout=startup_timeout(self._job),
         )
+        for sentence in self._cluster.notices:
+            self._listen(Notice(message=sentence))
         store = self._store
         assert store is not None  # noqa: S101 - made before
         store.check(lambda outcome: self._supervisor.post(StoreFailed(outcome)))
@@ -171,14 +169,14 @@ class PodAttempt:
         assert self._store is not None  # noqa: S101 - made first of all
         outcome, kept = self._store.keep(outcome, self._supervisor.metrics, self._versions, hurried=hurried)
         self._say(outcome, kept, ended)
-        if self._link is not None and listens(self._address):
+        if self._link is not None and self._cluster.answers():
             self._link.say_goodbye()
         os._exit(outcome.exit_code)  # threads that wait for the cluster are not waited for
 
     def _fetch_reports(self) -> None:
         if self._link is None:
             return
-        self._versions = self._link.write_reports(self._workspace.reports, reachable=listens(self._address))
+        self._versions = self._link.write_reports(self._workspace.reports, reachable=self._cluster.answers())
         self._link.write_logs(self._workspace.logs)
 
     def _say(self, outcome: Outcome, kept: Kept, ended: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from distributed import Scheduler, SchedulerPlugin
@@ -89,10 +89,17 @@ class JobState(SchedulerPlugin):
         }
 
 
+class State(Protocol):
+    """Who can tell how far the job is."""
+
+    def status(self) -> dict[str, Any]:
+        """The endpoint's reply."""
+
+
 class StatusHandler(web.RequestHandler):
     """`GET /dask-training/v1/status`, for whoever has the token."""
 
-    def initialize(self, state: JobState, token: str) -> None:
+    def initialize(self, state: State, token: str) -> None:
         self._state = state
         self._token = token.encode()
 

@@ -21,7 +21,8 @@ def main(paths: PodPaths) -> int:
     job = TrainingJob.from_body(json.loads((paths.secret / "job.json").read_bytes()))
     cpus = job.spec.runner.resources.cpu_request if job.spec.runner else None
     # As on a machine of its own: BLAS follows the CPU request, where there is one.
-    setup.configure_dask(paths, "runner", threads=max(1, round(cpus)) if cpus is not None else None)
+    threads = max(1, round(cpus)) if cpus is not None else None
+    setup.configure_dask(paths, "runner", threads=threads, tls=job.spec.cluster_ref is None)
     if Env.JOB_UID not in os.environ:
         os.environ[Env.JOB_UID] = job.metadata.uid
     from dask_training.runner.pod.attempt import PodAttempt  # noqa: PLC0415 - distributed reads its configuration

@@ -75,10 +75,13 @@ def _run(command: Sequence[str]) -> tuple[int, list[str]]:
     return pip.returncode, list(lines)
 
 
-def configure_dask(paths: PodPaths, role: str, *, threads: int | None) -> None:
-    """Sets what distributed and native libraries read when they are imported; `threads` None: as the machine has."""
-    leaf = "client" if role == "runner" else role
-    os.environ.update(tls_variables(leaf, paths.secret))
+def configure_dask(paths: PodPaths, role: str, *, threads: int | None, tls: bool = True) -> None:
+    """Sets what distributed and native libraries read when they are imported; `threads` None: as the machine has.
+
+    `tls`: with the certificates of the attempt, and nothing without them.
+    """
+    if tls:
+        os.environ.update(tls_variables("client" if role == "runner" else role, paths.secret))
     os.environ.setdefault("DASK_TEMPORARY_DIRECTORY", str(paths.work))
     os.environ[Env.ROLE] = role
     if role == "scheduler":
