@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dask_training.api import Mode, Phase
+from dask_training.api import MemberState, Mode, Phase
 from dask_training.cli.cluster import Commands
 from dask_training.cli.tables import phase_colour
 from dask_training.cli.watch.text import age, duration, metrics_line, plain, plural, size
@@ -18,6 +18,9 @@ from dask_training.client.status_events import FINAL_PHASES, exit_code_of, phase
 
 _EVENTS_SHOWN = 10
 _WIDTH = 100
+_COUNTED: dict[object, str] = {Mode.SESSION: "", Mode.WORKERS: " workers are over"}
+_MEMBERS_SHOWN = 20
+_BAD = (MemberState.FAILED, MemberState.TIMED_OUT)
 _Body = Mapping[str, Any]
 
 
@@ -28,6 +31,7 @@ def describe(
     lines = [_headline(job, now), *_message(job)]
     lines += _table(_facts(job, now, server))
     lines += _section("Attempts", _attempts(job))
+    lines += _section("Workers", _members(job))
     lines += _section("Conditions", _conditions(job, now))
     lines += _section("Pods", _pods(pods))
     lines += _section("Events", _events(events, now))
@@ -83,7 +87,7 @@ def _facts(job: _Body, now: float, server: str) -> list[tuple[str, str]]:
         ("Created", f"{age(job['metadata'].get('creationTimestamp'), now)} ago"),
         ("Attempt", f"{status['attempt']} of {most} at most" if status.get("attempt") else ""),
         ("Workers", counts),
-        ("Progress", progress if spec.get("mode") == Mode.SESSION else f"{progress} tasks" if progress else ""),
+        ("Progress", f"{progress}{_COUNTED.get(spec.get('mode'), ' tasks')}" if progress else ""),
         ("Metrics", metrics_line(status.get("metrics") or {})),
         ("Time", ", ".join(f"{name} {duration(timings[name])}" for name in phases)),
         ("Reserved", taken),
@@ -103,6 +107,21 @@ def _attempts(job: _Body) -> list[str]:
         + (f": {plain(str(attempt['message'])).splitlines()[0]}" if attempt.get("message") else "")
         for attempt in attempts
     ]
+
+
+def _members(job: _Body) -> list[str]:
+    """The workers of mode Workers, those that failed first."""
+    members = list(((job.get("status") or {}).get("workers") or {}).get("members") or ())
+    members.sort(key=lambda member: member.get("state") not in _BAD)
+    rows = []
+    for member in members[:_MEMBERS_SHOWN]:
+        state = str(member.get("state"))
+        code = f" (exit code {member['exitCode']})" if member.get("exitCode") else ""
+        said = plain(str(member.get("message") or "")).partition("\n")[0]
+        shown = click.style(state, fg="red") if state in _BAD else state
+        rows.append(f"  worker {member['index']:<4} {shown}{code}{f': {said}' if said else ''}")
+    more = len(members) - len(rows)
+    return [*rows, f"  and {more} more"] if more > 0 else rows
 
 
 def _conditions(job: _Body, now: float) -> list[str]:
@@ -145,7 +164,8 @@ def _events(events: Sequence[_Body], now: float) -> list[str]:
 def _next(job: _Body, commands: Commands) -> Iterator[str]:
     phase = phase_of(job)
     if phase in FINAL_PHASES:
-        yield commands.command("logs")
+        if (job.get("spec") or {}).get("mode") != Mode.WORKERS:  # whose logs go with their pods
+            yield commands.command("logs")
         if ((job.get("status") or {}).get("artifacts") or {}).get("url"):
             yield commands.fetch()
     elif (job.get("spec") or {}).get("suspend"):

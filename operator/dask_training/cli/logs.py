@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dask_training.api import Label, Role
+from dask_training.api import Label, Mode, Role
 from dask_training.cli.cluster import CODES, client_of, cluster_options, job_argument
 from dask_training.cli.watch.lines import write
 from dask_training.cli.watch.text import displayable, plain
@@ -28,7 +28,7 @@ _EPILOG = f"{CODES} Ctrl-C while following leaves the job running."
 @click.option(
     "--role",
     type=click.Choice([Role.RUNNER.value, Role.SCHEDULER.value, Role.WORKER.value]),
-    help="Whose log: the runner's by default, which has what the code prints.",
+    help="Whose log: by default the runner's, in mode Workers the workers', which have what the code prints.",
 )
 @click.option("--worker", type=click.IntRange(0), metavar="N", help="The log of worker N.")
 @click.option("--all", "all_pods", is_flag=True, help="Of all pods, each line with its pod's name.")
@@ -63,12 +63,18 @@ def logs(
         raise click.UsageError("--all goes without --role and --worker")
     if worker is not None and role not in {None, Role.WORKER}:
         raise click.UsageError("--worker is for --role worker")
-    wanted = Role.WORKER if worker is not None else Role(role or Role.RUNNER)
-    several = all_pods or (wanted is Role.WORKER and worker is None)
-    printer = _Printer(prefixed=several, as_json=as_json)
-    choose = _chooser(None if all_pods else wanted, worker)
     with client_of(namespace, context) as client:
-        _show(client.get(name), choose, printer, follow=follow, attempt=attempt, tail=tail)
+        job = client.get(name)
+        code = Role.WORKER if _mode(job) == Mode.WORKERS else Role.RUNNER
+        wanted = Role.WORKER if worker is not None else Role(role or code)
+        several = all_pods or (wanted is Role.WORKER and worker is None)
+        printer = _Printer(prefixed=several, as_json=as_json)
+        choose = _chooser(None if all_pods else wanted, worker)
+        _show(job, choose, printer, follow=follow, attempt=attempt, tail=tail)
+
+
+def _mode(job: JobHandle) -> str:
+    return str((job.body.get("spec") or {}).get("mode") or Mode.BATCH)
 
 
 def _show(
@@ -95,6 +101,8 @@ def _show(
     over = is_finished(job.body) or (attempt is not None and attempt < latest)
     if (follower.follow() if follow and not over else follower.read()) or printer.lines:
         return
+    if (over or is_finished(job.body)) and _mode(job) == Mode.WORKERS:
+        raise NotFoundError(f"the pods of {job.name} are gone, and their logs: in mode Workers nothing is stored")
     if over or is_finished(job.body):
         _show_stored(job, choose, printer, attempt or max(latest, 1), tail)
         return

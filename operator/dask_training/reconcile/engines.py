@@ -114,8 +114,9 @@ def _rests_on_absence(view: View, members: Members) -> bool:
 
 def _missing(view: View, members: Members) -> Iterator[Manifest | SecretRequest]:
     attempt, service = view.attempt, view.service
-    if service is None or service.deleting:
+    if service is None:
         yield engines_service(attempt)  # it owns the policy, and so comes before it
+    if service is None or service.deleting:
         return
     if view.settings.network_policy and not any(member.created_at for member in members):
         yield engines_network_policy(attempt, service.uid)
