@@ -31,7 +31,9 @@ PERIOD = 10.0
 EAGER_PERIOD = 1.0
 """The same until the script runs."""
 DEMAND_PERIOD = 2.0
-"""The same for how many workers an adaptive job needs; its other numbers are told of every PERIOD all the same."""
+"""The same for how many workers an adaptive job needs, and for whether anybody uses a Session.
+
+The other numbers are told of every PERIOD all the same."""
 TICK = 0.5
 TIMEOUT = 2.0
 AT_ONCE = 16
@@ -138,6 +140,8 @@ class TelemetryPoller:
             numbers_at = self._numbers_at[uid] = now + PERIOD
         if answer.code_started:
             self._next[uid] = numbers_at if answer.demand is None else min(numbers_at, now + DEMAND_PERIOD)
+        elif _is_running_session(job):
+            self._next[uid] = now + DEMAND_PERIOD
         self._answers[uid, attempt] = answer
         if known is None or _telling(known) != _telling(answer):
             self._changed(key)
@@ -169,10 +173,14 @@ async def _read(response: aiohttp.ClientResponse) -> Telemetry:
     return Telemetry.of(msgspec.json.decode(bytes(content), type=dict[str, Any]))
 
 
+def _is_running_session(job: JSONObject) -> bool:
+    return bool(job["spec"].get("mode") == Mode.SESSION and job["status"]["phase"] == Phase.RUNNING)
+
+
 def _follows_the_work(job: JSONObject, answer: Telemetry) -> bool:
     """Whether the number of workers is for the work to decide; not before there can be any work."""
     spec = job["spec"]
-    begun = answer.code_started or (spec.get("mode") == Mode.SESSION and job["status"]["phase"] == Phase.RUNNING)
+    begun = answer.code_started or _is_running_session(job)
     if answer.target is None or not begun or spec.get("clusterRef"):
         return False
     given = {field: value for field, value in (spec.get("workers") or {}).items() if field in _RANGE}
@@ -180,8 +188,14 @@ def _follows_the_work(job: JSONObject, answer: Telemetry) -> bool:
 
 
 def _telling(answer: Telemetry) -> Telemetry:
-    """What of an answer is worth a look at the job."""
-    return dataclasses.replace(answer, target=None, idle_workers=())
+    """What of an answer is worth a look at the job: that a Session is idle, say, but not for how long."""
+    return dataclasses.replace(
+        answer,
+        target=None,
+        idle_workers=(),
+        idle_seconds=None if answer.idle_seconds is None else 0.0,
+        no_client_seconds=None if answer.no_client_seconds is None else 0.0,
+    )
 
 
 def _teller(job: JSONObject) -> Role:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator
+from typing import Final
 
 from dask_training.api import HEARTBEAT_ANNOTATION, Condition, Reason
 from dask_training.model.job import Session
@@ -11,6 +12,8 @@ from dask_training.observed import time_of
 from dask_training.reconcile.outcome import Outcome
 from dask_training.reconcile.view import View
 from dask_training.status import timestamp
+
+_SOONEST_SECONDS: Final = 1.0  # the latest figure may be older than that
 
 
 def owner_gone(view: View, _: list[datetime.datetime]) -> Outcome | None:
@@ -36,32 +39,36 @@ def heartbeat_missed(view: View, times: list[datetime.datetime]) -> Outcome | No
     return Outcome(Reason.IDLE_TIMEOUT, f"no heartbeat for {seconds} s ({field}): {when}")
 
 
-def no_client(view: View, _: list[datetime.datetime]) -> Outcome | None:
+def no_client(view: View, times: list[datetime.datetime]) -> Outcome | None:
     """A Session's last client has left long ago, or none has come."""
     seconds, telemetry = _session(view).no_client_timeout_seconds, view.observed.telemetry
     if view.has_runner or seconds is None or telemetry is None:
         return None
-    if not _lasts(view, telemetry.no_client_seconds, seconds):
+    if not _lasts(view, telemetry.no_client_seconds, seconds, times):
         return None
     return Outcome(Reason.IDLE_TIMEOUT, f"no client for {seconds} s (spec.session.noClientTimeoutSeconds)")
 
 
-def idle(view: View, _: list[datetime.datetime]) -> Outcome | None:
+def idle(view: View, times: list[datetime.datetime]) -> Outcome | None:
     """A Session has had nothing to compute for long."""
     seconds, telemetry = view.spec.idle_timeout_seconds, view.observed.telemetry
-    if view.has_runner or telemetry is None or not _lasts(view, telemetry.idle_seconds, seconds):
+    if view.has_runner or telemetry is None or not _lasts(view, telemetry.idle_seconds, seconds, times):
         return None
     return Outcome(Reason.IDLE_TIMEOUT, f"no task for {seconds} s (spec.idleTimeoutSeconds)")
 
 
-def _lasts(view: View, since: float | None, seconds: int) -> bool:
-    """Whether something has been so for `seconds`; what was before the cluster could be used does not count."""
+def _lasts(view: View, since: float | None, seconds: int, times: list[datetime.datetime]) -> bool:
+    """Whether something has been so for `seconds`; what was before the cluster could be used does not count.
+
+    Telemetry tells of it when it begins, and has the latest figure when it is looked at again in time.
+    """
     ready = view.status.condition(Condition.CLUSTER_READY)
     if since is None or ready is None or not view.was_ready:
         return False
     if ready.status == "True":
         usable = view.now - (time_of(ready.last_transition_time) or view.now)
         since = min(since, usable.total_seconds())
+    times.append(view.now + datetime.timedelta(seconds=max(seconds - since, _SOONEST_SECONDS)))
     return since >= seconds
 
 

@@ -191,6 +191,19 @@ def test_a_sessions_demand_counts_as_soon_as_its_cluster_is_ready(scheduler, hur
     assert known.demand == demand
 
 
+def test_that_nobody_uses_a_session_is_told_of_once_and_known_to_the_second(scheduler, hurried):
+    seconds = iter(range(1, 1000))
+
+    async def reply(_request):
+        now = next(seconds)
+        return web.json_response({"workers": 1, "clients": 0, "noClientSeconds": now, "idleSeconds": 100 + now})
+
+    asked, told, known = scheduler(reply, mode="Session", seconds=0.6)
+    assert len(asked) >= 3
+    assert told == [KEY]
+    assert (known.clients, known.no_client_seconds, known.idle_seconds) == (0, len(asked), 100 + len(asked))
+
+
 def test_a_scheduler_is_asked_again_only_after_it_has_answered(scheduler, monkeypatch, hurried):
     monkeypatch.setattr("dask_training.handlers.telemetry.EAGER_PERIOD", 0.1)
 

@@ -170,6 +170,17 @@ def test_a_session_ends_when_nobody_uses_it(session, telemetry, reason):
         assert ended(job) == ("Succeeded", "IdleTimeout", reason)
 
 
+def test_it_is_looked_at_again_when_its_time_may_be_over(session):
+    job = session(session={"noClientTimeoutSeconds": 20}, idleTimeoutSeconds=60).running().pass_time(100)
+    job.telemetry = used(clients=0, no_client_seconds=5.0, idle_seconds=20.0)
+    job.reconcile()
+    assert job.check_after == 15
+    job.telemetry = used(clients=0, no_client_seconds=19.5, idle_seconds=20.0)
+    assert job.plan().check_after == 1, "what is known may be older than that"
+    job.telemetry = used(idle_seconds=59.0)
+    assert job.plan().check_after == 1
+
+
 def test_without_a_time_for_it_no_client_is_needed(session):
     job = session().running().pass_time(1000)
     job.telemetry = used(clients=0, no_client_seconds=1000.0, idle_seconds=1000.0)
