@@ -132,6 +132,8 @@ class TelemetryPoller:
         known, numbers_at = self._answers.get((uid, attempt)), self._numbers_at.get(uid, 0.0)
         if _follows_the_work(job, answer):
             answer = dataclasses.replace(answer, demand=self._demand(job, answer, now))
+        else:
+            self._demands.pop((uid, attempt), None)  # whoever makes it adaptive again begins anew
         if answer.code_started and known is not None and known.code_started and now < numbers_at:
             answer = dataclasses.replace(
                 known, target=answer.target, demand=answer.demand, idle_workers=answer.idle_workers

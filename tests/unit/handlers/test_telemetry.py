@@ -19,7 +19,9 @@ SECRET = b"0123456789abcdef"
 def scheduler(run, until, job, child):
     """Run a poller against a scheduler that answers with `reply`; give what it learned."""
 
-    async def scene(reply, *, phase="Running", seconds=0.3, pod_phase="Running", status=None, scale_down=30.0, **spec):
+    async def scene(
+        reply, *, phase="Running", seconds=0.3, pod_phase="Running", status=None, scale_down=30.0, changes=None, **spec
+    ):
         asked, told, cache = [], [], Cache()
 
         async def handle(request):
@@ -39,7 +41,14 @@ def scheduler(run, until, job, child):
             cache.put(PODS, pod)
             poller = TelemetryPoller(cache, SECRET, told.append, port=server.port, scale_down=scale_down)
             task = asyncio.create_task(poller.run())
-            await asyncio.sleep(seconds)
+            passed = 0.0
+            for moment, change in (changes or {}).items():
+                await asyncio.sleep(moment - passed)
+                passed = moment
+                change(body)
+                body["metadata"]["resourceVersion"] = str(int(body["metadata"]["resourceVersion"]) + 1)
+                cache.put(JOBS, body)
+            await asyncio.sleep(seconds - passed)
             task.cancel()
             await asyncio.wait({task})
             return asked, told, poller.of("uid-of-forest", 1)
@@ -166,6 +175,27 @@ def test_a_demand_goes_down_after_the_window_that_the_operator_is_set_to(schedul
 def test_an_operator_that_was_just_started_begins_with_the_present_number(scheduler, hurried):
     _, _, known = scheduler(asking([0]), seconds=0.6, workers=RANGE, status={"workers": {"desired": 6}})
     assert known.demand == 6
+
+
+def test_a_job_that_is_adaptive_again_begins_with_what_it_has_by_then(scheduler, hurried, monkeypatch):
+    monkeypatch.setattr("dask_training.handlers.telemetry.EAGER_PERIOD", 0.1)
+    left = [7, 0]
+
+    async def reply(_request):
+        return web.json_response({"target": left.pop(0) if len(left) > 1 else 0})
+
+    def fix(body):  # as `TrainingCluster.scale` does
+        body["spec"]["workers"] = {"replicas": 2}
+        body["status"]["workers"]["desired"] = 2
+
+    def free(body):
+        body["spec"]["workers"] = RANGE
+
+    session = {"workers": RANGE, "mode": "Session", "status": {"workers": {"desired": 1}}}
+    assert scheduler(reply, seconds=0.4, **session)[2].demand == 7
+    left[:] = [7, 0]
+    _, _, known = scheduler(reply, seconds=1.2, changes={0.4: fix, 0.8: free}, **session)
+    assert known.demand == 2
 
 
 @pytest.mark.parametrize(
