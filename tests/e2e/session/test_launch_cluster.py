@@ -9,14 +9,12 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import yaml
 from distributed import Client
 
 from dask_training import TrainingCluster, launch_cluster, list_clusters
 from dask_training.errors import ClusterStartTimeoutError, NotFoundError
 
 SMALL = {"cpu": "10m", "memory": "256Mi", "scheduler_cpu": "10m", "scheduler_memory": "256Mi"}
-KINDS = "dtj,pods,services,secrets,networkpolicies,configmaps"
 
 
 @pytest.fixture(autouse=True)
@@ -34,17 +32,6 @@ def launch(namespace):
         return launch_cluster(n_workers, namespace=namespace, startup_timeout=90, **SMALL | options)
 
     return launch
-
-
-@pytest.fixture
-def left(kubectl):
-    """What is in the test's namespace, but for what Kubernetes puts into each."""
-
-    def left() -> list[str]:
-        found = kubectl("get", KINDS, "-o", "name").split()
-        return [name for name in found if name != "configmap/kube-root-ca.crt"]
-
-    return left
 
 
 def add(a, b):
@@ -159,50 +146,9 @@ time.sleep(3600)
 """
 
 
-@pytest.fixture
-def session_pod(cluster, namespace, apply):
-    """A pod whose service account has the chart's session role and nothing else; returns its name."""
-    image = cluster.images["runtime"]
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "session"}}
-    binding = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": "session"},
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io",
-            "kind": "ClusterRole",
-            "name": "dask-training-session",
-        },
-        "subjects": [{"kind": "ServiceAccount", "name": "session", "namespace": namespace}],
-    }
-    container = {
-        "name": "session",
-        "image": image,
-        "command": ["python", "-c", SESSION],
-        "env": [{"name": "HOME", "value": "/tmp"}],
-        "resources": {"requests": {"cpu": "10m", "memory": "128Mi"}},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "notebook"},
-        "spec": {
-            "serviceAccountName": "session",
-            "restartPolicy": "Never",
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 1000,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [container],
-        },
-    }
-    apply(yaml.safe_dump(account), yaml.safe_dump(binding), yaml.safe_dump(pod))
-    return "notebook"
+def test_in_a_pod_the_cluster_goes_with_the_pod(start_session, kubectl, left, wait_for):
+    session_pod = start_session(SESSION)
 
-
-def test_in_a_pod_the_cluster_goes_with_the_pod(session_pod, kubectl, left, wait_for):
     def said() -> str:
         return kubectl("logs", session_pod, check=False)
 
