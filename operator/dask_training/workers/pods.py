@@ -15,6 +15,7 @@ from dask_training.api import HEARTBEAT_ANNOTATION, HEARTBEAT_MANAGER, Reason, R
 from dask_training.client.connection import MERGE_PATCH, Body, Connection, jobs_path
 from dask_training.client.following import no_operator
 from dask_training.client.owner import own_pod
+from dask_training.client.status_events import is_finished
 from dask_training.client.submitting import Bundle, submit
 from dask_training.client.watching import Watcher
 from dask_training.errors import ForbiddenError, KubernetesError, NotFoundError
@@ -33,6 +34,7 @@ _OPERATOR_SECONDS: Final = 30.0  # an operator's successor takes half of that to
 _MADE_SECONDS: Final = 300.0
 _STOP_SECONDS: Final = 20.0
 _CLOSE_SECONDS: Final = 5.0
+_RELEASE_SECONDS: Final = 15.0
 _QUOTA: Final = "exceeded quota"
 # Ends of a job that are the workers' own, and no refusal.
 _OWN_ENDS: Final = frozenset({Reason.COMPLETED, Reason.WORKERS_FAILED})
@@ -105,6 +107,16 @@ class PodGroup:
         self._thread.join(_CLOSE_SECONDS)
         for each in self.ids:
             self._table.update(each, status=Status.STOPPED, finished_at=now())
+
+    def wait_released(self) -> None:
+        """Wait until the pods of a group that was refused are gone, so that they do not count for what comes next."""
+        deadline = time.monotonic() + _RELEASE_SECONDS
+        with contextlib.suppress(KubernetesError):
+            while time.monotonic() < deadline:
+                body = self._connection.request("GET", jobs_path(self._namespace, self.name))
+                if is_finished(body):
+                    return
+                time.sleep(_LOOK_SECONDS)
 
     # In the thread.
 
@@ -235,13 +247,20 @@ def launch(request: Request, identity: Identity, table: Table, settings: Setting
         raise
     if refusal is None:
         return group
+    group.wait_released()
     group.close()
     table.drop(group.ids)
     reason, message = refusal
     if reason == Reason.QUOTA_EXCEEDED:
-        return Refused(group.ids, message)
+        return Refused(group.ids, _kubernetes_words(message))
     output.note(f"the workers could not be launched: {reason}: {message}")
     raise RuntimeError(f"the workers could not be launched: {reason}: {message}")
+
+
+def _kubernetes_words(message: str) -> str:
+    """Of what the operator says of a quota, the part that Kubernetes said."""
+    line = message.split("\n", 1)[0]
+    return line.partition(": ")[2] if line.startswith("Pod ") else line
 
 
 def _refusal(status: Mapping[str, Any]) -> tuple[str, str] | None:

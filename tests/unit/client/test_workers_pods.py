@@ -152,11 +152,20 @@ def test_workers_are_one_job_of_mode_workers(api, play, log_script, capsys, tmp_
 
 
 def test_a_quota_that_refuses_leaves_nothing(api, play, capsys):
-    said = 'Pod x: pods "x" is forbidden: exceeded quota: small, requested: cpu=1, used: cpu=1, limited: cpu=1'
-    play(lambda job: job.end("QuotaExceeded", said))
+    said = 'pods "x" is forbidden: exceeded quota: small, requested: cpu=1, used: cpu=1, limited: cpu=1'
+    released = threading.Event()
+
+    def what(job: Job) -> None:
+        job.end("QuotaExceeded", f"Pod x: {said}\nAsk for fewer or smaller workers, or for a larger ResourceQuota.")
+        time.sleep(0.5)
+        released.set()
+        job.say(phase="Failed")
+
+    play(what)
     refused = workers.launch_workers(2, 1, 1, code="print(1)")
     assert [sorted(each) for each in refused] == [["engineId", "k8sMessage", "message"]] * 2
     assert refused[0]["k8sMessage"] == said
+    assert released.is_set(), "the pods that were made would count for the next launch"
     assert f"none of 2 workers was launched: {said}" in capsys.readouterr().out
     assert [name for place, name in api.objects if place == JOBS] == []
     assert workers.list_workers() == []
@@ -173,7 +182,12 @@ def test_a_quota_on_jobs_is_one_too(api, play):
 
 
 def test_what_else_keeps_a_group_from_being_made_is_an_error_with_its_reason(api, play, capsys):
-    play(lambda job: job.end("ConfigError", "the namespace forbids it: seccompProfile"))
+
+    def what(job: Job) -> None:
+        job.end("ConfigError", "the namespace forbids it: seccompProfile")
+        job.say(phase="Failed")
+
+    play(what)
     with pytest.raises(RuntimeError, match="the workers could not be launched: ConfigError: the namespace forbids it"):
         workers.launch_workers(1, 1, 1, code="print(1)")
     assert "ConfigError: the namespace forbids it" in capsys.readouterr().out
