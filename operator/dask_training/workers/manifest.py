@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from dask_training.api import API_VERSION, KIND, Mode
+from dask_training.api import API_VERSION, KIND, Mode, Reason
 from dask_training.client.connection import Body
 from dask_training.runner.console import LAUNCH_FILE, PROJECT_ZIP
 from dask_training.workers.launcher import label_of
@@ -32,6 +32,7 @@ _ACTIVE_SECONDS: Final = 7 * 86400
 _TTL_SECONDS: Final = 60
 _MIB: Final = 1024**2
 CODE: Final = "/code"
+_REASONS: Final = frozenset(map(str, Reason))
 
 
 def workers_body(
@@ -70,21 +71,30 @@ def code_of(launch: bytes, project: bytes | None) -> dict[str, bytes]:
     return {LAUNCH_FILE: launch} | ({PROJECT_ZIP: project} if project else {})
 
 
-def worker_of(member: Mapping[str, Any], group: str) -> Worker:
-    """A member of a job's status as one of the session's workers."""
+def blocker_of(status: Mapping[str, Any]) -> str:
+    """What keeps workers of a job from starting, as its status says; "" for nothing known."""
+    message = str(status.get("message") or "")
+    # Where some run, how many comes first.
+    return message if status.get("reason") in _REASONS else message.partition("\n")[2]
+
+
+def worker_of(member: Mapping[str, Any], group: str, blocker: str = "") -> Worker:
+    """A member of a job's status as one of the session's workers; *blocker*: what keeps those that wait."""
     address = str(member.get("ip") or UNKNOWN)
     code = member.get("exitCode")
+    status = Status(str(member.get("state") or Status.SCHEDULING))
+    waits = status in (Status.SCHEDULING, Status.STARTING)
     return Worker(
         id=str(member["id"]),
         label=label_of(group, int(member["index"])),
-        status=Status(str(member.get("state") or Status.SCHEDULING)),
+        status=status,
         created_at=_time(member.get("createdAt")) or now(),
         running_at=_time(member.get("runningAt")),
         finished_at=_time(member.get("finishedAt")),
         ip_address=address,
         app_url="" if address == UNKNOWN else f"http://{address}:{APP_PORT}/",
         exit_code=None if code is None else int(code),
-        message=str(member.get("message") or ""),
+        message=str(member.get("message") or (blocker if waits else "")),
     )
 
 

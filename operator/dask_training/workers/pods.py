@@ -21,7 +21,7 @@ from dask_training.client.watching import Watcher
 from dask_training.errors import ForbiddenError, KubernetesError, NotFoundError
 from dask_training.workers import output
 from dask_training.workers.launcher import Refused, ended_badly, launch_document
-from dask_training.workers.manifest import HEARTBEAT_SECONDS, code_of, worker_of, workers_body
+from dask_training.workers.manifest import HEARTBEAT_SECONDS, blocker_of, code_of, worker_of, workers_body
 from dask_training.workers.podoutput import Outputs
 from dask_training.workers.project import pack_project, pack_script
 from dask_training.workers.records import Status, Table, Worker, now
@@ -145,7 +145,8 @@ class PodGroup:
         status = body.get("status") or {}
         self._message = str(status.get("message") or status.get("phase") or "")
         members = list((status.get("workers") or {}).get("members") or ())
-        workers = [worker_of(member, self.name) for member in members if member.get("id")]
+        blocker = blocker_of(status)
+        workers = [worker_of(member, self.name, blocker) for member in members if member.get("id")]
         if not self._known.is_set():
             self._refusal = _refusal(status)
             made = len(members) == len(self.ids) and all(m.get("createdAt") or _is_over(m) for m in members)

@@ -267,6 +267,15 @@ def test_a_failure_is_shown_with_its_reason(api, play, log_script, capsys):
     assert lines[-1].endswith("failed (exit code 1): ValueError: no rows left")
 
 
+def test_why_workers_do_not_start_is_shown_with_the_time_out(api, play, capsys):
+    no_gpu = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    play(lambda job: job.say(job.members(createdAt=T0), phase="Starting", reason="Unschedulable", message=no_gpu))
+    launched = workers.launch_workers(1, 1, 1, nvidia_gpu=1, code="print('GPU')")
+    (worker,) = workers.await_workers(launched, timeout_seconds=0.5)["failures"]
+    assert (worker["status"], worker["message"]) == ("scheduling", no_gpu)
+    assert f"is still scheduling after 0.5 s: {no_gpu}" in capsys.readouterr().out
+
+
 def test_a_job_that_somebody_deletes_fails_its_workers(api, play, capsys):
     def what(job: Job) -> None:
         job.say(job.members(createdAt=T0))
