@@ -86,21 +86,6 @@ class Cluster:
             return False
         return True
 
-    @contextlib.contextmanager
-    def strays_refused(self) -> Iterator[None]:
-        """Refuse, on the node, connections to Services that kube-proxy does not know yet.
-
-        They would leave the node, and where a proxy on the way takes them, the peer's runner takes that for its
-        scheduler and fails. Ours asks for the scheduler's certificate first.
-        """
-        ranges = [each["spec"]["cidrs"] for each in self.api.list("/apis/networking.k8s.io/v1/servicecidrs")]
-        rules = [("FORWARD", "-d", each, "-j", "REJECT") for every in ranges for each in every if ":" not in each]
-        with contextlib.ExitStack() as stack:
-            for rule in rules:
-                run("docker", "exec", self.node, "iptables", "-A", *rule)
-                stack.callback(run, "docker", "exec", self.node, "iptables", "-D", *rule)
-            yield
-
     def load(self, image: str) -> None:
         """Put an image from Docker onto the node."""
         # Not `kind load`: that asks for crictl, and takes a snapshotter for granted that not every node has.

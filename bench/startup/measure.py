@@ -39,7 +39,6 @@ def measure(
         if set(names) - {OURS}:
             stack.enter_context(peer.installed(cluster, operator.runtime_image, say))
             writers.append(service_account("peer", peer.HOME, peer.RELEASE))
-        stack.enter_context(cluster.strays_refused())
         stack.enter_context(cluster.namespace(NAMESPACE))
         stack.enter_context(writes.counted(writers, NAMESPACE))
         found: dict[str, list[dict[str, Any]]] = {"rounds": [], "traces": []}

@@ -18,6 +18,18 @@ lock() {
   flock 9
 }
 
+# A connection to a Service that kube-proxy does not know yet would leave the node, and a proxy on this machine's way out may
+# take it: whoever dials would talk to that. Refused, it is tried again.
+refuse_strays() {
+  docker exec "$node" bash -ec '
+    ranges=$(kubectl --kubeconfig /etc/kubernetes/admin.conf get servicecidrs -o jsonpath="{.items[*].spec.cidrs[*]}")
+    for range in $ranges; do
+      [[ "$range" == *:* ]] && tables=ip6tables || tables=iptables
+      rule=(FORWARD -d "$range" -j REJECT)
+      "$tables" -w -C "${rule[@]}" 2>/dev/null || "$tables" -w -A "${rule[@]}"
+    done'
+}
+
 create() {
   "$here/docker.sh" start
   "$here/tools.sh" kind kubectl
@@ -32,6 +44,7 @@ create() {
     # One DNS server suffices for one node, and its CPU request is a tenth of a core.
     docker exec "$node" kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system scale deployment coredns --replicas 1 >/dev/null
   fi
+  refuse_strays
   kind get kubeconfig --name "$CLUSTER" >"$kubeconfig.new"
   chmod 600 "$kubeconfig.new"
   mv "$kubeconfig.new" "$kubeconfig"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from pathlib import Path
@@ -104,6 +105,21 @@ for _ in range(300):
     state, log = run(pod("client", code))
     assert state["exitCode"] == 0, log
     assert log.splitlines()[-1] == "200"
+
+
+def test_a_service_that_nobody_knows_refuses_connections(kind_cluster, run):
+    """They do not leave the node, where something else might answer them."""
+    [known] = kind_cluster.get("servicecidrs")["items"]
+    unknown = ipaddress.ip_network(known["spec"]["cidrs"][0])[-2]
+    code = f"""
+import socket
+try:
+    socket.create_connection(({str(unknown)!r}, 8786), timeout=20)
+except OSError as error:
+    print(type(error).__name__)
+"""
+    _, log = run(pod("client", code))
+    assert log == "ConnectionRefusedError\n"
 
 
 def test_a_volume_claim_is_fulfilled_and_writable(run, apply):
