@@ -28,9 +28,13 @@ def _stopped_stay(old: Node, new: Node) -> bool:
     return set(old.get("stopped", ())) <= set(new.get("stopped", ()))
 
 
+def _replicas(spec: Node) -> Any:
+    return spec.get("workers", {}).get("replicas")
+
+
 _REPLICAS_OF_ENGINES: Final = UpdateRule(
     "can't be changed in mode Workers: name the workers to stop in workers.stopped, or make another job for more",
-    lambda old, new: new["mode"] != "Workers" or old["workers"]["replicas"] == new["workers"]["replicas"],
+    lambda old, new: new.get("mode") != "Workers" or _replicas(old) == _replicas(new),
     "workers.replicas",
 )
 
