@@ -64,8 +64,11 @@ def _facts(job: _Body, now: float, server: str) -> list[tuple[str, str]]:
     status, spec = job.get("status") or {}, job.get("spec") or {}
     workers = status.get("workers") or {}
     artifacts = status.get("artifacts") or {}
-    desired = workers.get("desired", (spec.get("workers") or {}).get("replicas"))
+    wanted = spec.get("workers") or {}
+    desired = workers.get("desired", wanted.get("replicas"))
     counts = f"{desired}" if phase_of(job) in FINAL_PHASES else f"{workers.get('ready', 0)} of {desired} ready"
+    least, highest = int(wanted.get("minReplicas") or 1), int(wanted.get("maxReplicas") or 0)
+    counts += f" (adaptive, {least} to {highest})" if highest > least and wanted.get("adaptive", True) else ""
     counts += f", {plural(workers['restarts'], 'restart')}" if workers.get("restarts") else ""
     counts += f", {workers['lost']} lost" if workers.get("lost") else ""
     kept = ""

@@ -376,6 +376,21 @@ def test_get_says_what_goes_on(run, api):
     ]
 
 
+@pytest.mark.parametrize(
+    ("workers", "shown"),
+    [
+        ({"minReplicas": 2, "maxReplicas": 8}, "1 of 3 ready (adaptive, 2 to 8)"),
+        ({"minReplicas": 2, "maxReplicas": 8, "adaptive": False}, "1 of 3 ready"),
+        ({"minReplicas": 8, "maxReplicas": 8}, "1 of 3 ready"),
+    ],
+)
+def test_get_says_between_what_the_number_of_workers_moves(run, api, workers, shown):
+    api.job(phase="Running", attempt=1, workers={"desired": 3, "ready": 1})
+    api.objects[JOBS, "flights"]["spec"]["workers"] = workers
+    lines = click.unstyle(run("get", "flights")[1]).splitlines()
+    assert [line.strip() for line in lines if "Workers" in line] == [f"Workers    {shown}"]
+
+
 def test_get_of_a_failed_job_leads_to_its_logs(run, api):
     api.job(**FAILED)
     _, out, _ = run("get", "flights", "-n", "default")
