@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Collection, Generator
 from datetime import datetime
 from typing import Any, Final
 
-from distributed import rpc
+from distributed import Client, rpc
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 from distributed.objects import SchedulerInfo
@@ -29,6 +29,8 @@ _CONNECT_SECONDS: Final = 5.0
 _RECONNECT_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 0.1
 _PROBLEM_SECONDS: Final = 2.0
+_INFORM_SECONDS: Final = 1.0
+_WORKERS_A_SECOND: Final = 50
 
 
 class Adapting:
@@ -70,6 +72,8 @@ class TrainingCluster(Cluster):
         self._adaptive = adapting
         self._reason = ""
         self._shared_info: Any = None
+        self._informing: asyncio.Task[None] | None = None
+        self._ending: asyncio.Future[None] | None = None
         self.security: Any = None
         self._finalizer = weakref.finalize(self, backend.release)
         if not self.called_from_running_loop:
@@ -134,6 +138,7 @@ class TrainingCluster(Cluster):
             if self._backend.wait:
                 await self._await_workers(self._backend.wait, begin + self._startup_seconds)
         except BaseException:
+            self._inform_no_more()
             with contextlib.suppress(Exception):
                 await super()._close()
             with contextlib.suppress(DaskTrainingError):
@@ -149,7 +154,7 @@ class TrainingCluster(Cluster):
         """The first connection to the scheduler, which may need a moment to listen."""
         while True:
             try:
-                await super()._start()
+                await self._refresh()
             except OSError as error:
                 if self._reason:
                     raise ClusterStartError(f"cluster {self.name} could not be started: {self._reason}") from error
@@ -159,7 +164,10 @@ class TrainingCluster(Cluster):
                     ) from error
                 await asyncio.sleep(_LOOK_SECONDS)
             else:
-                return
+                break
+        self.status = Status.running
+        self._sync_cluster_info_task = asyncio.ensure_future(self._sync_cluster_info())
+        self._informing = asyncio.ensure_future(self._keep_informed())
 
     async def _await_workers(self, count: int, deadline: float) -> None:
         look_at = time.monotonic() + _PROBLEM_SECONDS
@@ -168,6 +176,8 @@ class TrainingCluster(Cluster):
             now = time.monotonic()
             if now < look_at and not self._reason and now < deadline:
                 await asyncio.sleep(_LOOK_SECONDS)
+                with contextlib.suppress(OSError):
+                    await (self._refresh() if self._shared_info is None else asyncio.sleep(0))
                 continue
             problem = self._reason or await self._backend.problem()
             words = f"{len(self.scheduler_info['workers'])} of {count} workers are there"
@@ -254,29 +264,19 @@ class TrainingCluster(Cluster):
         place = self._backend.dashboard(self.scheduler_address)
         return str(super().dashboard_link if place is None else format_dashboard_link(*place))
 
-    async def _watch_worker_status(self, comm: Any) -> None:
-        """As distributed's, and again when the connection was cut: else nobody would hear of workers any more."""
-        while True:
-            with contextlib.suppress(OSError):
-                await super()._watch_worker_status(comm)
-            if self.status != Status.running:
-                return
-            self._backend.cut_off()
-            while True:
-                await asyncio.sleep(_RECONNECT_SECONDS)
-                if self.status != Status.running:
-                    return
-                with contextlib.suppress(OSError):
-                    comm = await self._subscribe()
-                    break
+    async def _refresh(self) -> None:
+        self.scheduler_info = SchedulerInfo(await self.scheduler_comm.identity())
 
-    async def _subscribe(self) -> Any:
-        comm = await self.scheduler_comm.live_comm()
-        comm.name = "Cluster worker status"
-        await comm.write({"op": "subscribe_worker_status"})
-        self.scheduler_info = SchedulerInfo(await comm.read())
-        self._watch_worker_status_comm = comm
-        return comm
+    async def _keep_informed(self) -> None:
+        """Asks the scheduler how it is. distributed subscribes instead: that is for one cluster object at a time."""
+        while self.status == Status.running:
+            try:
+                await self._refresh()
+            except OSError:  # the connection was cut: the next question opens a new one
+                self._backend.cut_off()
+                await asyncio.sleep(_RECONNECT_SECONDS)
+            else:
+                await asyncio.sleep(max(_INFORM_SECONDS, len(self.scheduler_info["workers"]) / _WORKERS_A_SECOND))
 
     # Its end.
 
@@ -290,7 +290,10 @@ class TrainingCluster(Cluster):
         if self.status == Status.running:
             _logger.warning("cluster %s has ended: %s", self.name, self._reason)
             self._cluster_manager_logs.append((datetime.now(), self._reason))  # noqa: DTZ005 - as distributed's
+            clients = [each for each in Client._instances if each.cluster is self]  # noqa: SLF001 - there is no other way
             await self._close()
+            for client in clients:  # else they would try for half a minute to connect again
+                client.loop.add_callback(client._close, fast=True)  # noqa: SLF001 - as above
 
     def close(self, timeout: float | None = None, *, shutdown: bool | None = None) -> Any:
         """Let go of the cluster, and end it unless it was made with shutdown_on_close=False; or as *shutdown* says."""
@@ -302,18 +305,26 @@ class TrainingCluster(Cluster):
         return result
 
     async def _close(self) -> None:
-        if self.status in (Status.closed, Status.closing):
-            return
         if self.status == Status.created:
             self._ended_start()
-            return
+        if self._ending is None and self.status != Status.closed:
+            self._ending = asyncio.ensure_future(self._end())
+        if self._ending is not None:  # whoever closes waits for it, and nobody who is cancelled stops it
+            await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         self.status = Status.closing
-        ending = asyncio.ensure_future(self._backend.close(shutdown=self._backend.shutdown_on_close))
+        self._inform_no_more()
         try:
-            await super()._close()
+            # What costs goes first.
+            await self._backend.close(shutdown=self._backend.shutdown_on_close)
         finally:
             self._finalizer.detach()
-            await ending
+            await super()._close()
+
+    def _inform_no_more(self) -> None:
+        if self._informing is not None:
+            self._informing.cancel()
 
     def _log(self, log: str) -> None:
         """Kept for `get_logs`, and shown: in a notebook below the cell, else on standard error."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 from distributed import Client
@@ -14,6 +14,8 @@ from distributed import Client
 from dask_training import TrainingCluster, launch_cluster, list_clusters
 from dask_training.errors import ClusterStartTimeoutError, NotFoundError
 
+# The image's Python is of another patch release than this machine's.
+pytestmark = pytest.mark.filterwarnings("ignore:Mismatched versions found")
 SMALL = {"cpu": "10m", "memory": "256Mi", "scheduler_cpu": "10m", "scheduler_memory": "256Mi"}
 
 
@@ -36,6 +38,14 @@ def launch(namespace):
 
 def add(a, b):
     return a + b
+
+
+def works(client) -> bool:
+    """What was under way when the connection was cut is cancelled; what comes later is not."""
+    try:
+        return client.status == "running" and client.submit(add, 2, 2, pure=False).result(timeout=30) == 4
+    except CancelledError:
+        return False
 
 
 def test_a_cluster_of_ones_own_from_outside(launch, left, wait_for, kubectl, namespace, tmp_path, capfd):
@@ -69,9 +79,7 @@ def test_a_cluster_of_ones_own_from_outside(launch, left, wait_for, kubectl, nam
             # The way to the scheduler is cut: the client and the cluster find a new one.
             for tunnel in cluster._backend._tunnels:
                 tunnel.cut()
-            wait_for(
-                lambda: client.status == "running" and client.submit(add, 2, 2).result(timeout=30) == 4, timeout=30
-            )
+            wait_for(lambda: works(client), timeout=30)
             cluster.wait_for_workers(2, timeout=30)
 
         (mine,) = list_clusters(namespace=namespace)
@@ -116,7 +124,7 @@ def test_twenty_rounds_leave_nothing(launch, left, wait_for):
         with launch(wait=False, quiet=True) as cluster:
             assert cluster.scheduler_info["type"] == "Scheduler"
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(5) as pool:
         list(pool.map(one_round, range(19)))
 
     async def asynchronously() -> None:

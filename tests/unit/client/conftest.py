@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
-# By path: tests are no packages.
-_spec = importlib.util.spec_from_file_location("fake_api", Path(__file__).with_name("fake_api.py"))
-fake_api = importlib.util.module_from_spec(_spec)
-sys.modules["fake_api"] = fake_api
-_spec.loader.exec_module(fake_api)
+
+def load(name):
+    """A module beside this one, by its path: tests are no packages."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+load("fake_forward")
+fake_api = load("fake_api")
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+import fake_forward
+
 JOBS = "/apis/dask-training.io/v1alpha1"
 RESOURCES = {
     "/api/v1": [
@@ -55,6 +57,8 @@ class FakeAPI:
         """Causes: jobs are refused with 422."""
         self.logs: dict[str, LogScript] = {}
         self.cut_watches_after: int | None = None
+        self.ports: dict[tuple[str, int], tuple[str, int]] = {}
+        """Who answers at a pod's port, by pod and port: for port-forward."""
         self._history: list[tuple[int, str, str, dict]] = []
         self._versions = itertools.count(100)
         self._changed = threading.Condition()
@@ -245,7 +249,9 @@ class _Handler(BaseHTTPRequestHandler):
         getattr(self, f"on_{self.command.lower()}")(*self.api.find(parts.path), query, body)
 
     def on_get(self, collection, name, sub, query, _body) -> None:
-        if sub == "log":
+        if sub == "portforward":
+            self.forward(name, int(query["ports"]))
+        elif sub == "log":
             self.stream(lambda write: self.api.logs[name].stream(query, write, lambda: self.api.closing))
         elif query.get("watch") == "true":
             self.stream(lambda write: self.api.watch(collection, int(query["resourceVersion"]), query, write))
@@ -257,6 +263,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self.reply(200, body)
         else:
             self.reply(200, {"items": self.listed(collection, query)})
+
+    def forward(self, pod: str, port: int) -> None:
+        if not any(name == pod for name, _ in self.api.ports):
+            self.missing("/api/v1/pods", pod)
+            return
+        fake_forward.serve(self, port, self.api.ports.get((pod, port)))
 
     def listed(self, collection, query) -> list[dict]:
         everywhere = collection.startswith(f"{JOBS}/dasktrainingjobs")
