@@ -344,20 +344,38 @@ class Operator:
     def ready(self) -> None:
         self._own.kubectl("rollout", "status", f"deployment/{self.name}", "--timeout=60s")
 
+    def leader(self) -> str:
+        """The pod that holds the lease; "" while nobody does."""
+        [lease] = self._api.items(f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases")
+        return (lease["spec"].get("holderIdentity") or "").partition("_")[0]
+
+    def delete(self, pod: str) -> None:
+        """Deletes one of its pods, which may put things in order first."""
+        self._own.kubectl("delete", "pod", pod, "--wait=false")
+
+    def said(self, pod: str) -> str:
+        """What one of its pods has said so far."""
+        return self._own.log(pod)
+
     @contextlib.contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Within, there is no operator."""
+    def scaled(self, replicas: int) -> Iterator[None]:
+        """Within, there are so many replicas of it."""
         scale = ("scale", f"deployment/{self.name}")
-        self._own.kubectl(*scale, "--replicas=0")
+        self._own.kubectl(*scale, f"--replicas={replicas}")
         try:
             deadline = time.monotonic() + 30
-            while self.pods():
+            while len(self.pods()) > replicas:
                 assert time.monotonic() < deadline, "the operator does not go"
                 time.sleep(0.2)
+            self.ready()
             yield
         finally:
             self._own.kubectl(*scale, f"--replicas={self.replicas}")
             self.ready()
+
+    def stopped(self) -> contextlib.AbstractContextManager[None]:
+        """Within, there is no operator."""
+        return self.scaled(0)
 
     def log(self) -> str:
         """What its containers have said, those before the last restart too."""

@@ -140,6 +140,27 @@ def test_jobs_do_not_notice_that_the_operator_dies(jobs, operator):
     jobs.nothing_left()
 
 
+def test_the_other_replica_goes_on_where_the_leader_was_deleted(jobs, operator, wait_script, wait_for):
+    with operator.scaled(2):
+        leader = wait_for(operator.leader, timeout=20)
+        [other] = set(operator.pods()) - {leader}
+        jobs.start("train", f"{wait_script}\n{TASKS}")
+        runner = jobs.waiting("train")
+        before = {pod["metadata"]["uid"] for pod in jobs.pods("train")}
+        assert " working" not in operator.said(other), "it waits for the lease"
+
+        operator.delete(leader)
+        successor = wait_for(lambda: operator.leader() not in ("", leader) and operator.leader(), timeout=20)
+        jobs.release(runner)
+        body = jobs.end("train", 40)
+        assert succeeded(jobs, body)["metrics"] == {"total": TOTAL}
+        assert body["status"]["workers"]["lost"] == 0
+        assert " working" in operator.said(successor)
+        assert {pod["metadata"]["uid"] for pod in jobs.pods("train")} <= before, "nothing was made twice"
+        assert other in operator.pods(), "it lived on"
+    jobs.nothing_left()
+
+
 def test_what_happens_while_there_is_no_operator_is_made_good(jobs, operator, wait_script):
     jobs.start("ends", wait_script)
     jobs.start("deleted", wait_script)
