@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10, help="jobs of each contender, after one that is not counted")
     parser.add_argument("--only", action="append", choices=list(CONTENDERS), help="this contender; repeatable")
     parser.add_argument("--quick", action="store_true", help="one round of ours and the tuned DaskJob: that it works")
+    parser.add_argument("--peer-is-there", action="store_true", help="dask-kubernetes is installed already, and stays")
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results", help="folder for the JSON")
     parser.add_argument("--trace", action="store_true", help="one more job of each, all that is seen of it printed")
     parser.add_argument("--again", type=Path, help="measure nothing: tables from the JSON of an earlier run")
@@ -64,6 +65,7 @@ def _measure(chosen: argparse.Namespace) -> dict[str, Any]:
         rounds=1 if chosen.quick else chosen.rounds,
         warm_up=not chosen.quick,
         trace=chosen.trace,
+        install=not chosen.peer_is_there,
         say=lambda line: print(line, flush=True),
     )
     chosen.output.mkdir(parents=True, exist_ok=True)

@@ -27,17 +27,20 @@ def measure(
     rounds: int,
     warm_up: bool,
     trace: bool,
+    install: bool = True,
     say: Callable[[str], None],
 ) -> dict[str, list[dict[str, Any]]]:
     """Rounds (and one more of each with the logs of all pods as traces) as JSON-ready values.
 
-    Raises BenchError. What was installed and made is gone in any case.
+    `install`: dask-kubernetes, for the time of the run, if it takes part. Raises BenchError. What was installed and
+    made is gone in any case.
     """
     writes = Writes(cluster)
     writers = [service_account("ours", operator.namespace, operator.service_account), *SYSTEM]
     with contextlib.ExitStack() as stack:
         if set(names) - {OURS}:
-            stack.enter_context(peer.installed(cluster, operator.runtime_image, say))
+            if install:
+                stack.enter_context(peer.installed(cluster, operator.runtime_image, say))
             writers.append(service_account("peer", peer.HOME, peer.RELEASE))
         stack.enter_context(cluster.namespace(NAMESPACE))
         stack.enter_context(writes.counted(writers, NAMESPACE))

@@ -1,4 +1,4 @@
-"""The startup benchmark reads right what it has seen; that it measures is tests/e2e/test_bench.py's business."""
+"""The startup benchmark reads right what it has seen; that it measures is test_bench.py's in tests/e2e."""
 
 from __future__ import annotations
 

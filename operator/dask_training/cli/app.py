@@ -20,6 +20,7 @@ from dask_training.errors import DaskTrainingError
 COMMANDS = {
     "init": ("dask_training.cli.init:init", "Write a job file for a Python script."),
     "validate": ("dask_training.cli.validate:validate", "Check job files, and say everything that is wrong."),
+    "convert": ("dask_training.cli.convert:convert", "Turn a DaskJob of dask-kubernetes into a job file."),
     "run": ("dask_training.cli.run:run", "Run a job on this machine."),
     "submit": ("dask_training.cli.submit:submit", "Send a job to a cluster."),
     "list": ("dask_training.cli.listing:list_", "List the jobs on a cluster."),
