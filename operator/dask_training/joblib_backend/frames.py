@@ -6,6 +6,7 @@ Imported by scheduler, workers and the client alike: standard library and cloudp
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import pickle
 from collections.abc import Callable, Sequence
@@ -94,6 +95,27 @@ class _Packer(cloudpickle.Pickler):
 
     def persistent_id(self, obj: Any) -> int | bytes | None:
         return self._find(obj)
+
+    def reducer_override(self, obj: Any) -> Any:
+        # scikit-learn sends the caller's filters of warnings along: a notebook's name classes of IPython's.
+        if isinstance(obj, type) and issubclass(obj, Warning) and obj.__module__ not in ("builtins", "__main__"):
+            return warning_class, (obj.__module__, obj.__qualname__)
+        return super().reducer_override(obj)
+
+
+class UnknownWarning(Warning):
+    """In the place of a category of warnings that only the caller has: nothing here warns of it."""
+
+
+def warning_class(module: str, name: str) -> type[Warning]:
+    """The category of warnings of that name; UnknownWarning where it can't be imported."""
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        return UnknownWarning
+    return found if isinstance(found, type) and issubclass(found, Warning) else UnknownWarning
 
 
 class _Unpacker(pickle.Unpickler):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import sys
 import time
@@ -18,6 +19,7 @@ from distributed.deploy.cluster import Cluster
 from distributed.objects import SchedulerInfo
 from distributed.utils import Log, Logs, format_dashboard_link
 
+from dask_training import joblib_backend
 from dask_training.client.connection import Connection
 from dask_training.errors import ClusterStartError, ClusterStartTimeoutError, DaskTrainingError, OptionError
 from dask_training.session import remote
@@ -62,6 +64,7 @@ class TrainingCluster(Cluster):
         *,
         startup_seconds: float,
         adapting: Adapting | None = None,
+        threads_per_worker: int = 1,
         asynchronous: bool = False,
         loop: Any = None,
         quiet: bool = False,
@@ -70,6 +73,7 @@ class TrainingCluster(Cluster):
         self._backend = backend
         self._startup_seconds = startup_seconds
         self._adaptive = adapting
+        self._threads_per_worker = threads_per_worker
         self._reason = ""
         self._shared_info: Any = None
         self._informing: asyncio.Task[None] | None = None
@@ -145,6 +149,7 @@ class TrainingCluster(Cluster):
                 await self._backend.close(shutdown=self._backend.shutdown_on_close)
             self._ended_start()
             raise
+        self._use_joblib_backend()
         count = len(self.scheduler_info["workers"])
         self._log(f"Cluster {self.name} is ready after {time.monotonic() - begin:.1f} s, workers: {count}")
         if link := self.dashboard_link:
@@ -207,6 +212,7 @@ class TrainingCluster(Cluster):
     async def _scale(self, count: int) -> None:
         await self._backend.scale(count)
         self._adaptive = None
+        self._use_joblib_backend()
 
     def adapt(self, minimum: int = 1, maximum: int | None = None, **unknown: Any) -> Awaitable[None] | None:
         """Let the number of workers follow the work, between the two; `scale` ends it."""
@@ -219,6 +225,15 @@ class TrainingCluster(Cluster):
     async def _adapt(self, minimum: int, maximum: int) -> None:
         await self._backend.adapt(minimum, maximum)
         self._adaptive = Adapting(minimum, maximum) if maximum > minimum else None
+        self._use_joblib_backend()
+
+    def _use_joblib_backend(self) -> None:
+        """Makes joblib's "dask" our backend in this process, which sends tasks enough for the cluster to grow."""
+        if importlib.util.find_spec("joblib") is None:
+            return
+        threads = self._threads_per_worker
+        most = self._adaptive.maximum * threads if self._adaptive is not None else 0
+        joblib_backend.register(threads_per_worker=threads, most_cores=most)
 
     async def _wait_for_workers(self, n_workers: int = 0, timeout: Any = None) -> None:  # noqa: ASYNC109 - distributed's
         try:

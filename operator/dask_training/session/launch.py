@@ -98,6 +98,7 @@ def launch_cluster(  # noqa: PLR0913 - one for each option
         backend,
         startup_seconds=options.startup_seconds,
         adapting=Adapting(options.minimum, options.maximum) if options.is_adaptive else None,
+        threads_per_worker=options.nthreads,
         asynchronous=asynchronous,
         quiet=quiet,
     )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import types
+import warnings
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -127,3 +131,13 @@ def test_a_forest_from_the_workers_may_be_pickled_and_predicts_here(cluster):
     import pickle
 
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict(X), fitted.predict(X))
+
+
+def test_warnings_whose_categories_workers_lack_are_of_no_account(dask, monkeypatch):
+    """As in a notebook: IPython's categories are among the filters that scikit-learn sends along."""
+    module = types.ModuleType("only_here")
+    module.OnlyHereWarning = type("OnlyHereWarning", (UserWarning,), {"__module__": "only_here"})
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", category=module.OnlyHereWarning)
+        assert len(cross_val_score(forest(), X, Y, cv=3, n_jobs=-1)) == 3
