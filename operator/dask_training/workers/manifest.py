@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -32,6 +33,8 @@ _ACTIVE_SECONDS: Final = 7 * 86400
 _TTL_SECONDS: Final = 60
 _MIB: Final = 1024**2
 CODE: Final = "/code"
+# What the operator calls our program.
+_OUR_COMMAND: Final = re.compile(r"^command python ended with exit code \d+( \(\w+\))?(: )?")
 _REASONS: Final = frozenset(map(str, Reason))
 
 
@@ -94,7 +97,7 @@ def worker_of(member: Mapping[str, Any], group: str, blocker: str = "") -> Worke
         ip_address=address,
         app_url="" if address == UNKNOWN else f"http://{address}:{APP_PORT}/",
         exit_code=None if code is None else int(code),
-        message=str(member.get("message") or (blocker if waits else "")),
+        message=_OUR_COMMAND.sub("", str(member.get("message") or (blocker if waits else ""))),
     )
 
 

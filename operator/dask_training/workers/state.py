@@ -65,7 +65,6 @@ class Session:
         self._lock = threading.Lock()
         self._identity: Identity | None = None
         self._said_local = False
-        self._registered = False
 
     @property
     def identity(self) -> Identity:
@@ -80,7 +79,6 @@ class Session:
 
     def launch(self, request: Request) -> list[dict[str, Any]]:
         """Launch the workers; the dictionaries that CML gives."""
-        self.end_with_process()
         group = self._launched(request)
         if isinstance(group, Refused):
             self.refused.update(group.ids)
@@ -109,11 +107,12 @@ class Session:
                 group.stop(chosen)
 
     def end_with_process(self) -> None:
-        """Have everything end with this process."""
-        with self._lock:
-            if not self._registered:
-                self._registered = True
-                atexit.register(self.close)
+        """Have everything end with this process, before what was set up until now is taken apart.
+
+        The Kubernetes client removes the files with its credentials at the process's end, the last registered first.
+        """
+        atexit.unregister(self.close)
+        atexit.register(self.close)
 
     def close(self) -> None:
         """End everything; raises nothing."""
