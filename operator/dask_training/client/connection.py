@@ -241,7 +241,30 @@ def _configured(context: str | None) -> tuple[Any, str, str]:
     if not configuration.verify_ssl:
         # The kubeconfig asks for it; a warning with each request would hide all else.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    return ApiClient(configuration), name, namespace
+    api_client = ApiClient(configuration)
+    _load_certificates(api_client)
+    return api_client, name, namespace
+
+
+def _load_certificates(api_client: Any) -> None:
+    """Reads the certificates now: the files that the Kubernetes client writes them to are gone at the process's end.
+
+    What is deleted then, such as a session's cluster, needs new connections.
+    """
+    from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs  # noqa: PLC0415 - comes with kubernetes
+
+    keywords = api_client.rest_client.pool_manager.connection_pool_kw
+    if "cert_reqs" not in keywords or not str(api_client.configuration.host).startswith("https:"):
+        return
+    context = create_urllib3_context(cert_reqs=resolve_cert_reqs(keywords["cert_reqs"]))
+    if authority := keywords.pop("ca_certs", None):
+        context.load_verify_locations(authority)
+    elif not keywords.get("ca_cert_data"):
+        context.load_default_certs()
+    certificate, key = keywords.pop("cert_file", None), keywords.pop("key_file", None)
+    if certificate:
+        context.load_cert_chain(certificate, key)
+    keywords["ssl_context"] = context
 
 
 def _load_pods(configuration: Any) -> tuple[str, str]:

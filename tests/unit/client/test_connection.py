@@ -171,3 +171,70 @@ def test_a_client_is_closed_by_its_context(api):
     with TrainingClient() as client:
         client.list()
     assert client.connection.api_client.rest_client.pool_manager.pools.keys() == set()
+
+
+def certified(name: str, *, issuer=None):
+    """Certificate and key, PEM: of an authority, or for 127.0.0.1 by *issuer*."""
+    import datetime
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).public_key(key.public_key()).serial_number(1)
+    builder = builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
+    builder = builder.issuer_name(issuer[2] if issuer else subject)
+    builder = builder.add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    certificate = builder.sign(issuer[1] if issuer else key, hashes.SHA256())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return certificate.public_bytes(serialization.Encoding.PEM), key, subject, pem
+
+
+def test_what_is_deleted_at_the_process_end_can_still_be_reached(api, tmp_path, monkeypatch):
+    """The Kubernetes client writes a kubeconfig's certificates to files, which it removes first of all then."""
+    import base64
+    import ssl
+
+    from kubernetes.config import kube_config
+
+    authority = certified("authority")
+    server = certified("server", issuer=authority)
+    client = certified("client", issuer=authority)
+    (tmp_path / "server.pem").write_bytes(server[0] + server[3])
+    (tmp_path / "ca.pem").write_bytes(authority[0])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+    context.load_verify_locations(tmp_path / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    api.server.socket = context.wrap_socket(api.server.socket, server_side=True)
+    data = {
+        "certificate-authority-data": authority[0],
+        "client-certificate-data": client[0],
+        "client-key-data": client[3],
+    }
+    ca, certificate, key = (f"{name}: {base64.b64encode(pem).decode()}" for name, pem in data.items())
+    config = tmp_path / "tls"
+    config.write_text(
+        f"""\
+apiVersion: v1
+kind: Config
+current-context: here
+clusters: [{{name: fake, cluster: {{server: "{api.url.replace("http:", "https:")}", {ca}}}}}]
+users: [{{name: me, user: {{{certificate}, {key}}}}}]
+contexts: [{{name: here, context: {{cluster: fake, user: me}}}}]
+"""
+    )
+    monkeypatch.setenv("KUBECONFIG", str(config))
+    connection = Connection()
+    api.job("flights")
+    assert len(connection.list(jobs_path("default"))) == 1
+    kube_config._cleanup_temp_files()
+    connection.api_client.rest_client.pool_manager.clear()
+    assert len(connection.list(jobs_path("default"))) == 1
+    connection.close()
