@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[3]))  # bench is no package of the distribution
-
+ROOT = Path(__file__).parents[3]
 TRACES = ("startup-bench", "dask-kubernetes", "kubernetes.dask.org")
 
 
 @pytest.fixture(scope="package")
-def dask_kubernetes(cluster, tell) -> Iterator[str]:
+def dask_kubernetes(cluster) -> Iterator[str]:
     """Its operator, running; gives the image that Dask's own pods may run in. Nothing of it stays."""
-    from bench.startup import peer
-    from bench.startup.cluster import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(os.environ, "KUBECONFIG", str(cluster.kubeconfig))
-        found = Cluster("dask-training")
-        with peer.installed(found, found.operator().runtime_image, tell), found.strays_refused():
-            yield found.operator().runtime_image
+    peer(cluster, "install")
+    try:
+        yield cluster.images["runtime"]
+    finally:
+        peer(cluster, "remove")
     assert left_behind(cluster) == []
+
+
+def peer(cluster, what: str) -> None:
+    """As the startup benchmark does it."""
+    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+    command = [sys.executable, "-m", "bench.startup.peer", what]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
 def left_behind(cluster) -> list[str]:

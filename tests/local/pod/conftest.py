@@ -234,9 +234,9 @@ class Host:
         self.processes.append(process)
         return process
 
-    def start_scheduler(self) -> None:
+    def start_scheduler(self, **env: str) -> None:
         file = self.folder / "scheduler.json"
-        self.start("scheduler", "--host", HOST, "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
+        self.start("scheduler", "--host", HOST, "--port", "0", "--no-dashboard", "--scheduler-file", str(file), **env)
         until(lambda: file.exists() and file.read_text().strip(), what="the scheduler")
 
     def start_worker(self, **env: str) -> None:

@@ -208,3 +208,46 @@ def test_other_backends_work_as_well(pods, host, backend, tmp_path):
     runner = start("runner")
     assert runner.wait() == 0, runner.printed
     assert "9" in runner.printed.splitlines()
+
+
+# What a Python does not have in whose environment the package was never installed.
+WITHOUT = """
+import importlib.metadata
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "dask_training":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+found = importlib.metadata.version
+
+def version(name):
+    if name == "dask-training":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(name)
+
+sys.meta_path.insert(0, Missing())
+importlib.metadata.version = version
+"""
+
+
+def test_a_cluster_without_our_package_runs_joblibs_own_backend(pods, host, tmp_path):
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without/sitecustomize.py").write_text(WITHOUT)
+    for process in reversed(host.processes):
+        process.kill()
+        process.wait(10)
+    (host.folder / "scheduler.json").unlink()
+    env = {"PYTHONPATH": str(tmp_path / "without")}
+    host.start_scheduler(**env)
+    host.start_worker(**env)
+    script = (
+        "from joblib import Parallel, delayed\nprint(sum(Parallel(n_jobs=2)(delayed(abs)(-n) for n in range(8))))\n"
+    )
+    _, start = guest(pods, host, script, packages=[])
+    runner = start("runner")
+    assert runner.wait() == 0, runner.printed
+    lines = runner.printed.splitlines()
+    assert "28" in lines
+    assert any("lacks dask-training, so joblib's own Dask backend is used" in line for line in lines), runner.printed

@@ -43,19 +43,24 @@ def test_the_service_says_where_the_scheduler_is(host, change, address, dashboar
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda _: None, "there is no Service 'shared-scheduler' in namespace 'ml'"),
         (lambda service: service["metadata"].update(deletionTimestamp="2026-03-01T12:00:00Z"), "there is no Service"),
         (lambda service: service["metadata"].pop("ownerReferences"), "is not that of DaskCluster 'shared'"),
         (lambda service: service["metadata"]["ownerReferences"][0].update(kind="Deployment"), "it has another owner"),
         (lambda service: service["spec"].update(ports=[{"name": "web", "port": 80}]), "neither a port 'tcp-comm'"),
     ],
 )
-def test_a_service_that_is_not_a_cluster_is_told_of(host, change, said):
+def test_a_service_that_is_not_a_clusters_is_told_of(host, change, said):
     service = host()
-    missing = change(service) is None and "there is no Service" in said and "deletionTimestamp" not in str(service)
-    found = ReferencedCluster.of("shared", "ml", None if missing else service)
+    change(service)
+    found = ReferencedCluster.of("shared", "ml", service)
     assert found.address == ""
     assert said in found.problem
+
+
+def test_a_service_that_is_not_there_is_told_of():
+    found = ReferencedCluster.of("shared", "ml", None)
+    assert (found.address, found.uid) == ("", "")
+    assert found.problem.startswith("there is no Service 'shared-scheduler' in namespace 'ml'")
 
 
 # What is made.
