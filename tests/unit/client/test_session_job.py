@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import threading
 import time
+import tomllib
 
 import pytest
 
@@ -16,7 +19,7 @@ from dask_training.errors import (
     NotFoundError,
     OptionError,
 )
-from dask_training.session import job, list_clusters, remote
+from dask_training.session import TrainingCluster, job, list_clusters, remote
 from dask_training.session.options import PARAMETERS, checked
 from dask_training.session.pulse import Pulse
 
@@ -250,6 +253,24 @@ def test_clusters_are_listed_without_jobs_and_what_has_ended(api):
         api.put(COLLECTION, made | {"spec": {"mode": mode}})
     (found,) = list_clusters()
     assert (found.name, found.workers, found.owner) == ("a", "1/2", "")
+
+
+def test_dask_ctl_finds_them(api, root, monkeypatch):
+    async def found(discover) -> list:
+        return [each async for each in discover()]
+
+    (entry,) = tomllib.loads((root / "pyproject.toml").read_text())["project"]["entry-points"][
+        "dask_cluster_discovery"
+    ].values()
+    module, _, name = entry.partition(":")
+    discover = getattr(importlib.import_module(module), name)
+    made = api.job("a", phase="Running")
+    api.put(COLLECTION, made | {"spec": {"mode": "Session"}})
+    assert asyncio.run(found(discover)) == [("a", TrainingCluster)]
+    # Where there is no way to a cluster, others' clusters are listed all the same.
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert asyncio.run(found(discover)) == []
 
 
 @pytest.mark.parametrize(
