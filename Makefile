@@ -64,7 +64,7 @@ demo: $(DEV) kind images load  ## Train the flights example on the kind cluster,
 	@scripts/demo.sh
 
 lock: $(DEV)  ## Make the locks again after a change of pyproject.toml (UPGRADE=1: with the newest versions)
-	@$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra runtime --extra operator --extra client --extra s3 --group dev -o locks/dev.txt
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra runtime --extra operator --extra client --extra s3 --extra ml --group dev -o locks/dev.txt
 	@$(COMPILE) -c locks/dev.txt --group build -o locks/build.txt
 	@$(COMPILE) -c locks/dev.txt pyproject.toml --extra runtime --extra client --extra s3 -o locks/runtime.txt
 	@$(COMPILE) -c locks/runtime.txt pyproject.toml --extra runtime --extra client --extra s3 --extra ml -o locks/runtime-ml.txt

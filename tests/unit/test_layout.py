@@ -41,6 +41,7 @@ PUBLIC = {
     },
     "dask_training.client": {"JobHandle", "TrainingClient"},
     "dask_training.session": {"ClusterSummary", "TrainingCluster", "launch_cluster", "list_clusters"},
+    "dask_training.dask_ml_compat": {"install"},
     "dask_training.joblib_backend": {"DaskBackend", "register"},
     "dask_training.local": {"LocalOptions", "StopSignal", "run_locally"},
     "dask_training.manifests": {

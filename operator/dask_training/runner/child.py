@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
+from dask_training import dask_ml_compat
 from dask_training.api import Env
 from dask_training.errors import CommandError, StartupDeadlineError
 from dask_training.runner import lifeline, preimport, script_api
@@ -57,6 +58,7 @@ def main() -> None:
     channel = Channel()
     signal.signal(signal.SIGTERM, _raise_exit)
     script_api.attach(channel)
+    dask_ml_compat.install()
     importing = preimport.start()
     client = _connect(config)
     _await_quorum(client, config, channel)
@@ -130,12 +132,12 @@ def _run(config: ChildConfig, client: Client, channel: Channel) -> int:
 def _run_command(config: ChildConfig, channel: Channel) -> int:
     """Runs a process in our place: signals go to it, and its code is ours."""
     environment = dict(os.environ)
+    autostart = str(Path(__file__).with_name("autostart"))
+    environment["PYTHONPATH"] = os.pathsep.join([autostart, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     if config.joblib.backend != "none":
         joblib_file = Path(sys.argv[1]).with_name("joblib.json")
         joblib_file.write_bytes(msgspec.json.encode(config.joblib))
         environment[Env.RUNNER_CONFIG] = str(joblib_file)
-        autostart = str(Path(__file__).with_name("autostart"))
-        environment["PYTHONPATH"] = os.pathsep.join([autostart, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     try:
         command = [*config.command, *config.args]
         process = subprocess.Popen(command, env=channel.shared_with(environment), close_fds=False)

@@ -14,7 +14,7 @@ import distributed.worker  # noqa: F401 - the slow part, imported before the sch
 from distributed import Worker
 from distributed.core import Status
 
-from dask_training import joblib_backend
+from dask_training import dask_ml_compat, joblib_backend
 from dask_training.runner import lifeline, preimport
 from dask_training.runner.address import scheduler_address
 from dask_training.runner.channel import Channel, Ready
@@ -109,6 +109,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lifeline.watch()
     channel = Channel()
+    dask_ml_compat.install()
     preimport.start()
     joblib_backend.register()  # for Parallel calls inside tasks
     options = WorkerOptions(

@@ -24,10 +24,11 @@ def main(paths: PodPaths) -> int:
     threads = int(os.environ.get(Env.THREADS, "1"))
     setup.configure_dask(paths, "worker", threads=threads)
     setup.trim_memory()
-    from dask_training import joblib_backend  # noqa: PLC0415 - distributed reads its configuration when imported
+    from dask_training import dask_ml_compat, joblib_backend  # noqa: PLC0415 - distributed reads its settings once
     from dask_training.runner import address, preimport, worker  # noqa: PLC0415
 
     setup.use_code(paths)
+    dask_ml_compat.install()
     preimport.start()
     joblib_backend.register()  # for Parallel calls inside tasks
     options = worker.WorkerOptions(
