@@ -235,7 +235,7 @@ def test_a_lost_result_ends_the_search(client):
             list(waiting.batches())
 
 
-@pytest.mark.filterwarnings("default::sklearn.exceptions.FitFailedWarning")  # in the worker's thread too
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")  # in the worker's thread too
 @pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")  # scikit-learn's
 @pytest.mark.parametrize("error_score", [np.nan, -1.0])
 def test_a_failing_candidate_has_the_error_score(upstream, client, error_score):
