@@ -74,8 +74,9 @@ def scheduler_is_lost(view: View) -> bool:
     if view.is_guest:
         return view.host_is_lost
     if view.scheduler is None:
-        # One that was refused has never been there: a quota, say, had room for others first.
-        return view.has_begun and view.refusal("Pod", view.attempt.child(Role.SCHEDULER)) is None
+        # Before that it may never have been there: a quota had room for others first, or the operator was killed
+        # between two pods. Where it was, the runner that lost it says so itself.
+        return view.was_ready
     return view.scheduler.is_lost and (view.has_begun or view.scheduler.has_run)
 
 

@@ -501,6 +501,17 @@ def test_a_quota_that_lets_the_runner_in_first_costs_no_attempt(cluster):
     assert job.pod("scheduler")
 
 
+def test_a_scheduler_that_was_not_made_yet_is_made_though_the_runner_runs(cluster):
+    """As where the operator was killed between the two pods: the next one knows of nothing that stood in the way."""
+    job = cluster()
+    job.refuse = refusing(403, QUOTA, "worker", "scheduler")
+    job.reconcile().start().reconcile()
+    job.refuse = lambda _: None
+    job.refusals.clear()
+    job.reconcile().pass_time(1).start().reconcile()
+    assert (job.status["phase"], job.status["attempt"]) == ("Running", 1)
+
+
 def test_a_quota_that_stays_ends_the_attempt(cluster):
     job = cluster(startupDeadlineSeconds=60)
     job.refuse = refusing(403, QUOTA, "runner")
