@@ -86,7 +86,9 @@ def dask_cluster(image: str) -> dict:
         "selector": {"dask.org/cluster-name": "shared", "dask.org/component": "scheduler"},
         "ports": [{"name": name, "protocol": "TCP", "port": port, "targetPort": name} for name, port in ports.items()],
     }
-    worker = ("dask", "worker", "--name", "$(DASK_WORKER_NAME)", "--nthreads", "1", "--no-nanny", "--no-dashboard")
+    # No memory limit of Dask's own: by default it is the container's by the node's cores, and pauses small workers.
+    worker = ["dask", "worker", "--name", "$(DASK_WORKER_NAME)", "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    worker += ["--memory-limit", "0"]
     spec = {
         "worker": {"replicas": 2, "spec": pod("worker", *worker)},
         "scheduler": {"spec": scheduler, "service": service},
