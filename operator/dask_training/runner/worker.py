@@ -76,7 +76,8 @@ async def serve(
         death_timeout=options.startup_timeout,
         dashboard=False,
     )
-    leaving: list[asyncio.Task[None]] = []
+    leaving: list[asyncio.Future[None]] = []
+    serving = asyncio.current_task()
 
     async def leave() -> None:
         if before_leaving is not None and worker.status is Status.running:
@@ -87,11 +88,17 @@ async def serve(
     def terminate() -> None:
         if not leaving:
             leaving.append(asyncio.ensure_future(leave()))
+            if worker.status is Status.init and serving is not None:
+                serving.cancel()  # a worker that waits for its scheduler does not notice that it was closed
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-    async with worker:
-        on_ready(worker)
-        await worker.finished()
+    try:
+        async with worker:
+            on_ready(worker)
+            await worker.finished()
+    except asyncio.CancelledError:
+        if not leaving:
+            raise
     # A scheduler that has retired it may hang up before it has answered: that is no loss.
     return worker.was_dismissed or bool(leaving)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import time
 import urllib.request
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -31,19 +32,15 @@ def launch(namespace):
     """`launch_cluster` for small pods in the test's namespace."""
 
     def launch(n_workers=1, **options):
-        return launch_cluster(n_workers, namespace=namespace, startup_timeout=90, **SMALL | options)
+        return launch_cluster(n_workers, namespace=namespace, **SMALL | {"startup_timeout": 90} | options)
 
     return launch
-
-
-def add(a, b):
-    return a + b
 
 
 def works(client) -> bool:
     """What was under way when the connection was cut is cancelled; what comes later is not."""
     try:
-        return client.status == "running" and client.submit(add, 2, 2, pure=False).result(timeout=30) == 4
+        return client.status == "running" and client.submit(operator.add, 2, 2, pure=False).result(timeout=30) == 4
     except CancelledError:
         return False
 
@@ -54,7 +51,7 @@ def test_a_cluster_of_ones_own_from_outside(launch, left, wait_for, kubectl, nam
     with launch(code=tmp_path / "my_helper.py", env={"GREETING": "hello"}, tags=tags, name="mine") as cluster:
         assert cluster.scheduler_address.startswith("tls://127.0.0.1:")
         with Client(cluster) as client:
-            assert client.submit(add, 1, 2).result(timeout=30) == 3
+            assert client.submit(operator.add, 1, 2).result(timeout=30) == 3
 
             def on_worker():
                 import os
@@ -97,7 +94,7 @@ def test_a_cluster_of_ones_own_from_outside(launch, left, wait_for, kubectl, nam
 def test_a_cluster_can_be_left_and_found_again(launch, left, wait_for, namespace):
     first = launch(shutdown_on_close=False, quiet=True)
     with Client(first) as client:
-        client.publish_dataset(kept=client.submit(add, 20, 22))
+        client.publish_dataset(kept=client.submit(operator.add, 20, 22))
     first.close()
     with TrainingCluster.from_name(first.name, namespace=namespace) as again, Client(again) as client:
         assert client.get_dataset("kept").result(timeout=30) == 42
@@ -129,7 +126,7 @@ def test_twenty_rounds_leave_nothing(launch, left, wait_for):
 
     async def asynchronously() -> None:
         async with launch(asynchronous=True, quiet=True) as cluster, Client(cluster, asynchronous=True) as client:
-            assert await client.submit(add, 1, 1) == 2
+            assert await client.submit(operator.add, 1, 1) == 2
 
     asyncio.run(asynchronously())
     wait_for(lambda: not left(), timeout=60)
@@ -160,7 +157,7 @@ def test_in_a_pod_the_cluster_goes_with_the_pod(start_session, kubectl, left, wa
     def said() -> str:
         return kubectl("logs", session_pod, check=False)
 
-    wait_for(lambda: "logs [" in said() or "Traceback" in said(), timeout=90)
+    wait_for(lambda: "logs [" in said() or "Traceback" in said(), timeout=60)
     log = said()
     assert "Traceback" not in log, log
     assert "sum 6" in log
