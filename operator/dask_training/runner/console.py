@@ -80,6 +80,7 @@ def _use_project(archive: Path) -> None:
     if not archive.is_file():
         return
     project = Path("project").resolve()
+    project.mkdir(exist_ok=True)  # it may have no code
     with zipfile.ZipFile(archive) as file:
         file.extractall(project)
     os.chdir(project)

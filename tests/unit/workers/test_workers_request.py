@@ -8,6 +8,7 @@ import threading
 import time
 import zipfile
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 
@@ -286,6 +287,18 @@ def test_the_projects_code_is_sent_along(folder):
     assert names_in(project.pack_project(folder, "")) == ["lib/a.py", "model.R", "train.py"]
     assert names_in(project.pack_project(folder, "data.csv")) == ["data.csv", "lib/a.py", "model.R", "train.py"]
     assert project.pack_project(folder, "") == project.pack_project(folder, "")
+
+
+@pytest.mark.parametrize("name", ["train.py", "notes.txt"])
+def test_workers_run_in_the_project_even_if_it_has_no_code(tmp_path, monkeypatch, name):
+    (here := tmp_path / "session").mkdir()
+    (here / name).write_text("")
+    (there := tmp_path / "worker").mkdir()
+    (archive := there / "project.zip").write_bytes(project.pack_project(here, ""))
+    monkeypatch.chdir(there)
+    console._use_project(archive)
+    assert Path.cwd() == there / "project"
+    assert [path.name for path in Path.cwd().iterdir()] == (["train.py"] if name == "train.py" else [])
 
 
 def test_a_project_that_is_too_large(folder, monkeypatch):
