@@ -102,11 +102,17 @@ def job(name: str, script: str, **spec) -> dict:
     return {"apiVersion": api.API_VERSION, "kind": api.KIND, "metadata": {"name": name}, "spec": body}
 
 
-@pytest.mark.timeout(900)  # with the installation
-def test_jobs_train_on_a_dask_cluster_and_leave_it_as_it_was(
-    dask_kubernetes, cluster, namespace, kubectl, apply, job_status, wait_for
-):
+@pytest.fixture
+def shared(dask_kubernetes, kubectl, apply):
+    """A DaskCluster; gone before its operator is, which has to let go of it."""
     apply(dask_cluster(dask_kubernetes))
+    yield
+    kubectl("delete", "daskcluster", "shared", "--wait=true", "--timeout=60s")
+
+
+@pytest.mark.timeout(900)  # with the installation
+@pytest.mark.usefixtures("shared")
+def test_jobs_train_on_a_dask_cluster_and_leave_it_as_it_was(cluster, namespace, kubectl, apply, job_status, wait_for):
 
     def pods() -> dict[str, tuple[str, int]]:
         """The cluster's pods that run, with their uids and restarts."""
@@ -153,8 +159,6 @@ def test_jobs_train_on_a_dask_cluster_and_leave_it_as_it_was(
     assert (pods(), look()) == (their_pods, before)
     left = ("get", "pods,services,secrets,networkpolicies", "-l", api.Label.JOB_UID, "-o", "name")
     wait_for(lambda: not kubectl(*left).split(), timeout=40)
-
-    kubectl("delete", "daskcluster", "shared", "--wait=true", "--timeout=60s")  # its operator lets go of it
 
 
 def finished(status: dict) -> dict | None:
