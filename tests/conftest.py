@@ -24,9 +24,13 @@ GRACE_SECONDS = 5.0  # for what is about to end by itself
 # multiprocessing's and loky's own helper ends with the process that uses it.
 HELPERS = ("multiprocessing.resource_tracker", "loky.backend.resource_tracker")
 
-# The machine may be busy with other things: how long an example takes says nothing.
+# The machine may be busy with other things: how long an example takes says nothing. In CI the examples are the same
+# each time, so that a change is judged by itself; elsewhere new ones are looked for.
 hypothesis.settings.register_profile(
-    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "unhurried",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=bool({"CI", "DASK_TRAINING_REQUIRE_E2E"} & os.environ.keys()),
 )
 hypothesis.settings.load_profile("unhurried")
 

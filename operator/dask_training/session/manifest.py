@@ -16,6 +16,8 @@ HEARTBEAT_SECONDS: Final = 30.0
 HEARTBEAT_TIMEOUT_SECONDS: Final = 300
 # So long a cluster that has ended can be asked why.
 _TTL_SECONDS: Final = 60
+# The session itself gives up first, and can say what it knows.
+_STARTUP_SLACK_SECONDS: Final = 10
 _PARAMETERS: Final = {
     "metadata.name": "name",
     "metadata.labels": "tags",
@@ -52,7 +54,7 @@ def session_body(options: Options, *, name: str, namespace: str, request: str, o
         "mode": str(Mode.SESSION),
         "session": session,
         "workers": _workers(options),
-        "startupDeadlineSeconds": options.startup_seconds,
+        "startupDeadlineSeconds": min(options.startup_seconds + _STARTUP_SLACK_SECONDS, 86400),
         "ttlSecondsAfterFinished": _TTL_SECONDS,
     }
     resources = _resources(options.scheduler_cpu, options.scheduler_memory, 0)

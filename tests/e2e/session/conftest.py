@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import yaml
+from kubernetes.config import kube_config
 
 KINDS = "dtj,pods,services,secrets,networkpolicies,configmaps"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_credentials_left() -> Iterator[None]:
+    """The kubeconfig's certificates, which the client's library leaves in files until Python ends."""
+    yield
+    kube_config._cleanup_temp_files()
 
 
 @pytest.fixture

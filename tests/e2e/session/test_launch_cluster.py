@@ -8,6 +8,7 @@ import operator
 import time
 import urllib.request
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from urllib.error import HTTPError
 
 import pytest
 from distributed import Client
@@ -45,6 +46,15 @@ def works(client) -> bool:
         return False
 
 
+def answers(url: str) -> bool:
+    """The dashboard is there some seconds after the scheduler: its imports give way to the first tasks."""
+    try:
+        with urllib.request.urlopen(url, timeout=30) as page:
+            return page.status == 200
+    except HTTPError:
+        return False
+
+
 def test_a_cluster_of_ones_own_from_outside(launch, left, wait_for, kubectl, namespace, tmp_path, capfd):
     (tmp_path / "my_helper.py").write_text("def answer():\n    return 42\n")
     tags = {"team": "fraud"}
@@ -70,8 +80,7 @@ def test_a_cluster_of_ones_own_from_outside(launch, left, wait_for, kubectl, nam
                 assert len(second.scheduler_info()["workers"]) == 2
             wait_for(lambda: "said on the worker" in "".join(cluster.get_logs().values()), timeout=20)
             assert {"Cluster", "Scheduler"} < set(cluster.get_logs())
-            with urllib.request.urlopen(cluster.dashboard_link, timeout=30) as page:
-                assert page.status == 200
+            wait_for(lambda: answers(cluster.dashboard_link), timeout=30)
 
             # The way to the scheduler is cut: the client and the cluster find a new one.
             for tunnel in cluster._backend._tunnels:

@@ -8,7 +8,7 @@ import pytest
 
 RESULT = "RESULT "
 SESSION = """\
-import json, os, pathlib, socket, time
+import json, os, pathlib, socket, sys, time
 os.makedirs("/tmp/churn/lib")
 os.chdir("/tmp/churn")
 pathlib.Path("lib/__init__.py").write_text("NAME = 'the project'\\n")
@@ -23,7 +23,7 @@ import dask_training.cml
 import cdsw
 
 def say(name, value):
-    print("RESULT " + json.dumps([name, value]), flush=True)
+    sys.stdout.write("RESULT " + json.dumps([name, value]) + "\\n")  # at once: workers' lines come in between
 
 code = '''
         import os

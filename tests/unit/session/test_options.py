@@ -33,7 +33,7 @@ def test_what_the_defaults_give():
         "replicas": 2,
         "resources": {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"memory": "2Gi"}},
     }
-    assert (spec["idleTimeoutSeconds"], spec["startupDeadlineSeconds"]) == (1200, 600)
+    assert (spec["idleTimeoutSeconds"], spec["startupDeadlineSeconds"]) == (1200, 610)
     assert spec["session"] == {
         "certificateSigningRequest": REQUEST,
         "noClientTimeoutSeconds": 120,
