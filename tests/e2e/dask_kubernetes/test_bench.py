@@ -28,8 +28,9 @@ def test_the_quick_startup_benchmark_measures_both_and_leaves_nothing(dask_kuber
     assert set(rounds) == {"ours", "tuned"}
     ours, tuned = rounds["ours"], rounds["tuned"]
     for found in (ours["stages"], tuned["stages"]):
-        times = [found[stage] for stage in ("applied", "created", "script", "workers", "task", "fitted", "exit")]
+        times = [found[stage] for stage in ("applied", "script", "workers", "task", "fitted", "exit")]
         assert times == sorted(times)
+        assert found["created"] > found["applied"]  # seen by a watch, which may lag behind what pods write down
         assert found["fitted"] < found["verdict"]
         assert found["fitted"] < found["gone"]
     assert ours["stages"]["fitted"] < ours["stages"]["artifacts"] <= ours["stages"]["verdict"]
