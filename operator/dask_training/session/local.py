@@ -17,7 +17,6 @@ from dask_training.errors import OptionError
 from dask_training.model.quantity import parse_memory
 from dask_training.session.backend import Access
 from dask_training.session.options import Options
-from dask_training.session.spawning import spare_main
 
 _LONGEST_LOOK_SECONDS: Final = 5.0
 
@@ -39,6 +38,8 @@ class Local:
         """See `Backend`."""
         from distributed import LocalCluster  # noqa: PLC0415 - takes a while; only here
 
+        from dask_training.session.spawning import QuietNanny, spare_main  # noqa: PLC0415 - as above
+
         spare_main()
         options = self._options
         say(f"Starting {options.replicas} workers on this machine")
@@ -52,7 +53,7 @@ class Local:
                 n_workers=options.replicas,
                 threads_per_worker=options.nthreads,
                 memory_limit=parse_memory(options.memory) if options.memory else "auto",
-                processes=True,
+                worker_class=QuietNanny,
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"idle_timeout": f"{options.idle_seconds}s" if options.idle_seconds else None},
                 asynchronous=True,

@@ -175,8 +175,9 @@ class Pods:
             (secret / "code.json").write_text(json.dumps(self.spec.get("runner", {})))
 
     def _environment(self, role: str, name: str, root: Path) -> dict[str, str]:
+        here = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
         return {
-            **os.environ,
+            **here,
             "DASK_TRAINING_ROOT": str(root),
             "DASK_TRAINING_SCHEDULER_PORT": str(self.scheduler_port),
             "DASK_TRAINING_HTTP_PORT": str(self.http_port),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import urllib.request
 
 import pytest
@@ -31,11 +32,13 @@ def test_without_kubernetes_it_runs_here_and_says_so_once(capfd, tmp_path):
 
         import my_module
 
-        return my_module.answer(), os.environ["GREETING"]
+        return my_module.answer(), os.environ["GREETING"], os.environ["OMP_NUM_THREADS"]
 
+    set_by_nannies = ("OMP_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED")
+    before = [os.environ.get(name) for name in set_by_nannies]
     options = {"cpu": 1, "memory": "256Mi", "code": tmp_path / "my_module.py", "env": {"GREETING": "hello"}}
     with launch_cluster(1, **options) as cluster, Client(cluster) as client:
-        assert client.submit(on_worker).result(timeout=20) == (42, "hello")
+        assert client.submit(on_worker).result(timeout=20) == (42, "hello", "1")
         assert [worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()] == [256 * 2**20]
         assert list(client.nthreads().values()) == [1]
         cluster.scale(2)
@@ -49,6 +52,8 @@ def test_without_kubernetes_it_runs_here_and_says_so_once(capfd, tmp_path):
     with launch_cluster(1, memory="256Mi"):
         pass
     assert capfd.readouterr().err.count("No Kubernetes is configured") == 1
+    # One thread for each worker is not one for all that the session does.
+    assert [os.environ.get(name) for name in set_by_nannies] == before
 
 
 def test_asynchronously_and_its_time_outs():
