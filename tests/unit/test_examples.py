@@ -77,8 +77,12 @@ def weather(flights):
     return table.assign(time_hour=text, pressure=1000 + readings, visib=readings, dewp=-readings)
 
 
-def test_there_are_two_examples():
-    assert NAMES == ["flights", "quickstart"]
+def test_each_example_is_known():
+    assert NAMES == [
+        "flights",
+        "gpu",
+        "quickstart",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
