@@ -21,6 +21,8 @@ STORE_SECRET = "dask-training-store"  # noqa: S105 - a name, no password
 HEARTBEAT_ANNOTATION = f"{LABEL_PREFIX}heartbeat"
 HEARTBEAT_MANAGER = "dask-training-heartbeat"
 
+# On a job: "off" for a job whose figures are known and meant to be so.
+ADVICE_ANNOTATION = f"{LABEL_PREFIX}advice"
 
 # On a pod of mode Workers: what it is to run.
 CODE_ANNOTATION = f"{LABEL_PREFIX}code"

@@ -13,6 +13,8 @@ import msgspec
 MAX_BYTES: Final = 4096
 _MAX_TEXT: Final = 1000
 _MAX_METRICS: Final = 64
+MAX_ADVICE: Final = 3
+_MAX_ADVICE_TEXT: Final = 400
 _NOT_TEXT: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\ud800-\udfff]")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -41,6 +43,14 @@ class Spent(_Part, frozen=True):
     finalizing: Seconds = 0.0
 
 
+class Advice(_Part, frozen=True):
+    """What could be better about a run: the rule's name, what was seen, and what to do."""
+
+    rule: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z-]{0,63}$")]
+    message: str
+    fix: str
+
+
 class Termination(_Part, frozen=True):
     """How a container ended; `exit_code` is its own, `script_exit_code` that of the user's code if it ran to an end."""
 
@@ -54,6 +64,7 @@ class Termination(_Part, frozen=True):
     timings: Spent | None = None
     worker_restarts: Count = 0
     tasks: Count = 0
+    advice: tuple[Advice, ...] = ()
     version: int = 1
 
 
@@ -77,21 +88,25 @@ def parse(text: str) -> Termination | None:
         message=clean(found.message),
         metrics=dict(list(metrics.items())[:_MAX_METRICS]),
         artifacts=artifacts,
+        advice=tuple(_cleaned(each) for each in found.advice[:MAX_ADVICE]),
     )
 
 
 def encode(termination: Termination) -> bytes:
-    """The message's bytes, at most 4096: what is too long is cut, first the message, then metrics from the last."""
+    """The message's bytes, at most 4096: what is too long is cut, first the message, then advice, then metrics."""
     message = clean(termination.message)
     metrics = {key: value for key, value in termination.metrics.items() if _is_finite(value)}
     metrics = dict(list(metrics.items())[:_MAX_METRICS])
+    advice = tuple(_cleaned(each) for each in termination.advice[:MAX_ADVICE])
     while True:
-        cut = msgspec.structs.replace(termination, message=message, metrics=metrics)
+        cut = msgspec.structs.replace(termination, message=message, metrics=metrics, advice=advice)
         encoded = msgspec.json.encode(cut)
         if len(encoded) <= MAX_BYTES:
             return encoded
         if len(message) > 200:
             message = message[: len(message) - max(50, (len(encoded) - MAX_BYTES) // 4)].rstrip() + " …"
+        elif advice:
+            advice = advice[:-1]
         elif metrics:
             metrics.popitem()
         elif message:
@@ -110,6 +125,11 @@ def tail(text: str, lines: int = 5) -> str:
     """The last lines of a log, cleaned: what a container without a termination message leaves."""
     kept = [line for line in clean(text[-4 * MAX_BYTES :], MAX_BYTES * 4).splitlines() if line.strip()]
     return clean("\n".join(line[-300:] for line in kept[-lines:]))
+
+
+def _cleaned(advice: Advice) -> Advice:
+    message, fix = clean(advice.message, _MAX_ADVICE_TEXT), clean(advice.fix, _MAX_ADVICE_TEXT)
+    return msgspec.structs.replace(advice, message=message, fix=fix)
 
 
 def _is_finite(value: float) -> bool:

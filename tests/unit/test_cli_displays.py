@@ -9,6 +9,7 @@ import json
 import threading
 import time
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -30,7 +31,9 @@ from dask_training.runner.events import (
     Timings,
     WorkersChanged,
     from_json,
+    to_json,
 )
+from dask_training.termination import Advice
 
 T = 1_800_000_000.0  # 08:00:00 UTC
 SUCCESS = [
@@ -207,6 +210,20 @@ def test_a_success_in_plain_lines_is_the_scripts_output_and_a_timed_report():
         "  Files      model.joblib, roc_curve.png, metrics.json, performance_report.html and 3 more\n"
         "  $ dask-training artifacts ls artifacts/flights/20270115-080000-ab12\n"
     )
+
+
+def test_advice_is_the_last_of_the_summary():
+    tiny = Advice(rule="tiny-tasks", message="900 tasks took 2.0 ms each\x1b[2J", fix="do more in each")
+    idle = Advice(rule="idle-workers", message="3 tasks for 8 threads", fix="spec.workers.replicas: 3")
+    finished = msgspec.structs.replace(SUCCESS[-1], advice=(tiny, idle))
+    lines = plain_lines([*SUCCESS[:-1], finished])[1].splitlines()
+    assert lines[-5:-1] == [
+        "  Advice     900 tasks took 2.0 ms each",
+        "             -> do more in each",
+        "             3 tasks for 8 threads",
+        "             -> spec.workers.replicas: 3",
+    ]
+    assert from_json(to_json(finished)) == finished
 
 
 def test_a_failure_in_plain_lines_ends_with_what_happened_and_what_to_read():

@@ -14,7 +14,7 @@ from dask_training.cli.tables import phase_colour
 from dask_training.cli.watch.text import age, duration, metrics_line, plain, plural, size
 from dask_training.client.following import OPERATOR_SECONDS, no_operator
 from dask_training.client.podstate import restarts_of, short_name, state_of, waiting_problem
-from dask_training.client.status_events import FINAL_PHASES, exit_code_of, phase_of, seconds_of
+from dask_training.client.status_events import FINAL_PHASES, advice_of, exit_code_of, phase_of, seconds_of
 
 _EVENTS_SHOWN = 10
 _WIDTH = 100
@@ -30,6 +30,7 @@ def describe(
     """The lines of `dask-training get`, with colours for a terminal."""
     lines = [_headline(job, now), *_message(job)]
     lines += _table(_facts(job, now, server))
+    lines += _section("Advice", _advice(job))
     lines += _section("Attempts", _attempts(job))
     lines += _section("Workers", _members(job))
     lines += _section("Conditions", _conditions(job, now))
@@ -99,6 +100,14 @@ def _facts(job: _Body, now: float, server: str) -> list[tuple[str, str]]:
         ("Image", str(status.get("image") or spec.get("image") or "")),
     ]
     return [(label, plain(text)) for label, text in facts if text]
+
+
+def _advice(job: _Body) -> list[str]:
+    rows = []
+    for advice in advice_of(job.get("status") or {}):
+        rows += textwrap.wrap(plain(advice.message), _WIDTH, initial_indent="  ", subsequent_indent="  ")
+        rows += textwrap.wrap(f"-> {plain(advice.fix)}", _WIDTH, initial_indent="  ", subsequent_indent="     ")
+    return rows
 
 
 def _attempts(job: _Body) -> list[str]:

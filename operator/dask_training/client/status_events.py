@@ -19,6 +19,7 @@ from dask_training.runner.events import (
     Timings,
     WorkersChanged,
 )
+from dask_training.termination import Advice
 
 FINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.FAILED})
 _EXIT_CODES = {
@@ -91,6 +92,15 @@ def finished_of(body: Mapping[str, Any], at: float) -> Finished:
         worker_restarts=int((status.get("workers") or {}).get("restarts") or 0),
         tasks=int((status.get("progress") or {}).get("done") or 0),
         artifacts=_artifacts(status, at),
+        advice=advice_of(status),
+    )
+
+
+def advice_of(status: Mapping[str, Any]) -> tuple[Advice, ...]:
+    """What the job's status has of advice."""
+    return tuple(
+        Advice(rule=str(each["rule"]), message=str(each["message"]), fix=str(each["fix"]))
+        for each in status.get("advice") or ()
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from dask_training.api import Mode, Role
+from dask_training.api import ADVICE_ANNOTATION, Mode, Role
 from dask_training.certificates import Certificates, make_certificates
 from dask_training.manifests.attempt import Attempt, signed_secret_name
 from dask_training.model import TrainingJob
@@ -105,6 +105,8 @@ def job_document(job: TrainingJob) -> bytes:
     """The job as the runner reads it: its body with all defaults filled in, whatever the runner's version has."""
     complete, _ = check_body(job.to_body())
     metadata = {"name": job.name, "namespace": job.namespace, "uid": job.metadata.uid, "labels": job.metadata.labels}
+    if ADVICE_ANNOTATION in job.metadata.annotations:  # of the others some are large, and none is for the runner
+        metadata["annotations"] = {ADVICE_ANNOTATION: job.metadata.annotations[ADVICE_ANNOTATION]}
     return msgspec.json.encode(complete | {"metadata": metadata})
 
 

@@ -173,6 +173,7 @@ def start_attempt(view: View) -> Plan:
         progress=None,
         metrics={},
         artifacts=None,
+        advice=(),
     )
     status = status.with_workers(desired=view.initial_workers, ready=0, restarts=0, lost=0, leaving=(), members=())
     make, words = _beginning(view)
@@ -254,6 +255,8 @@ def _recorded(view: View, status: Status, outcome: Outcome, *, ignored: bool = F
 
 def _with_said(status: Status, said: Termination) -> Status:
     changed = status.replace(metrics=dict(said.metrics)) if said.metrics else status
+    if said.advice:
+        changed = changed.replace(advice=said.advice)
     if said.succeeded and said.tasks:  # what was asked for last may be older than the last tasks
         summary = f"{said.tasks}/{said.tasks}"
         changed = changed.replace(progress=ProgressRecord(done=said.tasks, total=said.tasks, summary=summary))

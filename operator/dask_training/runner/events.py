@@ -13,6 +13,7 @@ from typing import TypeAlias
 import msgspec
 
 from dask_training.api import Phase, Reason
+from dask_training.termination import Advice
 
 MetricValue: TypeAlias = float | int | str | bool | None
 
@@ -106,6 +107,7 @@ class Finished(Event, frozen=True, tag="finished"):
     `exit_code` is what the process should exit with (see `dask_training.api.ExitCode`), `script_exit_code` the user's
     own code's, if it ran to an end. `message` says what happened and what to do, in a few lines at most.
     `cpu_seconds` is user plus system time of runner, scheduler and workers. `artifacts` is None if nothing was stored.
+    `advice` says what could be better, the weightiest first; docs/advice.md has all there is.
     """
 
     phase: Phase
@@ -121,6 +123,7 @@ class Finished(Event, frozen=True, tag="finished"):
     worker_restarts: int = 0
     tasks: int = 0
     artifacts: ArtifactsStored | None = None
+    advice: tuple[Advice, ...] = ()
 
 
 AnyEvent: TypeAlias = (

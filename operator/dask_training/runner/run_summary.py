@@ -13,6 +13,7 @@ import msgspec
 
 from dask_training.costs import Cost, ResourceSeconds
 from dask_training.runner.events import MetricValue
+from dask_training.termination import Advice
 
 FILE: Final = "summary.json"
 VERSION: Final = 1
@@ -90,14 +91,6 @@ class ThreadSeconds(_Part, frozen=True, kw_only=True):
 
     available: float = 0.0
     busy: float = 0.0
-
-
-class Advice(_Part, frozen=True, kw_only=True):
-    """What could be better: the rule's name, what was seen, and what to do."""
-
-    rule: str
-    message: str
-    fix: str
 
 
 class ClusterFacts(_Part, frozen=True, kw_only=True):

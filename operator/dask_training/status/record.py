@@ -10,7 +10,7 @@ import msgspec
 
 from dask_training.api import Condition, Phase
 from dask_training.observed import time_of
-from dask_training.termination import StoredArtifacts, clean
+from dask_training.termination import Advice, StoredArtifacts, clean
 
 FINAL_PHASES: Final = (Phase.SUCCEEDED, Phase.FAILED)
 MAX_ATTEMPTS: Final = 20
@@ -111,6 +111,7 @@ class Status(_Part, frozen=True, omit_defaults=True):
     metrics: dict[str, float] = {}
     resource_seconds: dict[str, float] = {}
     artifacts: StoredArtifacts | None = None
+    advice: tuple[Advice, ...] = ()
 
     @classmethod
     def read(cls, status: Mapping[str, Any] | None) -> Status:

@@ -391,6 +391,18 @@ def test_get_says_between_what_the_number_of_workers_moves(run, api, workers, sh
     assert [line.strip() for line in lines if "Workers" in line] == [f"Workers    {shown}"]
 
 
+def test_get_shows_what_could_be_better(run, api):
+    message = "the script ran for 100 s, and 4 workers had nothing to do"
+    fix = (
+        "give the estimator or search n_jobs=-1 and name no other joblib backend; if nothing in it can run in parallel"
+    )
+    api.job(**DONE, advice=[{"rule": "nothing-on-workers", "message": message, "fix": fix}])
+    lines = click.unstyle(run("get", "flights")[1]).splitlines()
+    at = lines.index("Advice")
+    assert lines[at + 1] == f"  {message}"
+    assert lines[at + 2 : at + 4] == [f"  -> {fix.removesuffix(' run in parallel')}", "     run in parallel"]
+
+
 def test_get_of_a_failed_job_leads_to_its_logs(run, api):
     api.job(**FAILED)
     _, out, _ = run("get", "flights", "-n", "default")

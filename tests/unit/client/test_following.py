@@ -25,6 +25,7 @@ from dask_training.runner.events import (
     Timings,
     WorkersChanged,
 )
+from dask_training.termination import Advice
 
 JOBS = "/apis/dask-training.io/v1alpha1/namespaces/default/dasktrainingjobs"
 STORED = {"url": "s3://b/default/flights/u/1", "files": 3, "bytes": 1024, "manifestSHA256": "0" * 64}
@@ -99,6 +100,12 @@ def test_the_end_has_all_that_the_status_knows():
         tasks=40,
         artifacts=expected,
     )
+
+
+def test_advice_is_told_with_the_end():
+    advice = {"rule": "tiny-tasks", "message": "900 tasks took 2.0 ms each", "fix": "do more in each"}
+    *_, finished = StatusEvents().of(body(**DONE, advice=[advice]), 9.0)
+    assert finished.advice == (Advice(**advice),)
 
 
 def test_an_attempt_that_failed_is_told_when_the_next_one_comes_and_the_last_one_by_the_end():

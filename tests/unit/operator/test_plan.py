@@ -103,6 +103,19 @@ def test_a_finished_job_says_what_a_reader_wants_to_know(cluster):
     assert reasons(job) == ["AttemptStarted", "RunnerStarted", "ClusterReady", "Completed", "ResourcesReleased"]
 
 
+def test_a_runners_advice_is_in_the_status_until_the_next_attempt(cluster):
+    advice = [{"rule": "tiny-tasks", "message": "900 tasks took 2.0 ms each", "fix": "do more in each"}]
+    job = cluster(backoffLimit=1).running()
+    job.end(job.pod("runner"), 3, job.said(reason="RunnerFailed", succeeded=False, exitCode=3, advice=advice))
+    job.reconcile()
+    assert job.status["advice"] == advice
+    job.vanish().pass_time(3600).reconcile()
+    assert job.status["attempt"] == 2
+    assert "advice" not in job.status
+    torn_down(job.running().end(job.pod("runner"), 0, job.said(advice=advice)))
+    assert (job.status["phase"], job.status["advice"]) == ("Succeeded", advice)
+
+
 def test_a_running_job_says_where_it_is(cluster):
     job = cluster().running()
     assert (job.status["phase"], job.status["reason"]) == ("Running", "Running")

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_training.termination import (
+    MAX_ADVICE,
     MAX_BYTES,
+    Advice,
     Spent,
     StoredArtifacts,
     Termination,
@@ -30,6 +32,7 @@ WHOLE = Termination(
     timings=Spent(starting=1.0, running=2.0, finalizing=3.0),
     worker_restarts=1,
     tasks=9,
+    advice=(Advice(rule="tiny-tasks", message="9 tasks took 1 ms each", fix="do more in each"),),
 )
 texts = st.text(max_size=6000)
 numbers = st.floats(allow_nan=True, allow_infinity=True)
@@ -39,7 +42,7 @@ def test_what_is_written_is_what_is_read():
     assert parse(encode(WHOLE).decode()) == WHOLE
     assert set(json.loads(encode(WHOLE))) == {
         *("version", "reason", "message", "succeeded", "exitCode", "scriptExitCode", "metrics", "artifacts"),
-        *("timings", "workerRestarts", "tasks"),
+        *("timings", "workerRestarts", "tasks", "advice"),
     }
 
 
@@ -47,14 +50,27 @@ def test_what_is_written_is_what_is_read():
     message=texts,
     metrics=st.dictionaries(st.text(max_size=300), numbers, max_size=100),
     url=st.text(max_size=600),
+    advice=st.lists(st.builds(Advice, rule=st.just("tiny-tasks"), message=texts, fix=texts), max_size=5),
 )
-def test_it_always_fits(message, metrics, url):
+def test_it_always_fits(message, metrics, url, advice):
     artifacts = StoredArtifacts(url=url, files=1, bytes=1, manifest_sha256="0" * 64)
-    written = encode(Termination(reason="Completed", message=message, metrics=metrics, artifacts=artifacts))
+    termination = Termination(
+        reason="Completed", message=message, metrics=metrics, artifacts=artifacts, advice=tuple(advice)
+    )
+    written = encode(termination)
     assert len(written) <= MAX_BYTES
     read = parse(written.decode())
     assert read is not None
     assert read.reason == "Completed"
+
+
+def test_advice_goes_before_metrics_do():
+    advice = tuple(Advice(rule="tiny-tasks", message="y" * 400, fix="z" * 400) for _ in range(3))
+    metrics = {f"metric_{number:02}_{'m' * 20}": number / 3 for number in range(40)}
+    said = Termination(reason="Completed", message="x" * 1000, metrics=metrics, advice=advice)
+    read = parse(encode(said).decode())
+    assert read.metrics == metrics
+    assert read.advice == advice[:2]
 
 
 def test_a_long_message_keeps_its_beginning():
@@ -77,6 +93,7 @@ def test_anything_else_is_none(text):
             "metrics": st.dictionaries(texts, numbers | texts, max_size=3) | st.integers(),
             "artifacts": st.none() | st.dictionaries(texts, texts, max_size=2),
             "tasks": st.integers(),
+            "advice": st.lists(st.fixed_dictionaries({"rule": st.just("a-b"), "message": texts, "fix": texts})) | texts,
             "unknown": st.integers(),
         },
     )
@@ -87,6 +104,8 @@ def test_what_is_read_holds_nothing_that_harms(said):
         return
     assert clean(read.message) == read.message
     assert 0 <= read.exit_code <= 255
+    assert len(read.advice) <= MAX_ADVICE
+    assert all(len(text) <= 400 and clean(text) == text for each in read.advice for text in (each.message, each.fix))
     assert all(math.isfinite(value) and clean(key, 128) == key for key, value in read.metrics.items())
 
 
@@ -100,6 +119,7 @@ def test_what_is_read_holds_nothing_that_harms(said):
         {"reason": "RunnerFailed", "metrics": {"accuracy": "high"}},
         {"reason": "RunnerFailed", "artifacts": {"url": "u", "files": 1, "bytes": 1, "manifestSHA256": "x"}},
         {"reason": "RunnerFailed", "message": "x" * 20_000},
+        {"reason": "RunnerFailed", "advice": [{"rule": "Not a rule", "message": "", "fix": ""}]},
     ],
 )
 def test_what_does_not_keep_to_the_rules_is_not_read(said):

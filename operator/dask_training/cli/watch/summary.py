@@ -89,7 +89,13 @@ def _rows(state: RunState, finished: Finished, place: str) -> list[tuple[str, st
         ("Compute", _compute(state, finished)),
         ("Artifacts", _artifacts(finished.artifacts, place)),
         ("Files", _files(finished.artifacts)),
+        *_advice(finished),
     ]
+
+
+def _advice(finished: Finished) -> list[tuple[str, str]]:
+    rows = [text for advice in finished.advice for text in (plain(advice.message), f"-> {plain(advice.fix)}")]
+    return [("" if number else "Advice", text) for number, text in enumerate(rows)]
 
 
 def _times(timings: Timings) -> str:
