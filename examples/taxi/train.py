@@ -147,7 +147,7 @@ def read_company(folder: Path, company: str) -> dd.DataFrame:
 
 def fix_types(trips: pd.DataFrame) -> pd.DataFrame:
     """Text to times, numbers and tidy categories, of either company. What is missing stays so."""
-    fixed = pd.DataFrame({"pickup": pd.to_datetime(trips["pickup"], format="mixed")})
+    fixed = pd.DataFrame({"pickup": pd.to_datetime(trips["pickup"], format="mixed").astype("datetime64[us]")})
     fixed["hour"] = fixed["pickup"].dt.hour.astype("float64")
     fixed["weekday"] = fixed["pickup"].dt.day_of_week.astype("float64")  # Monday is 0
     for name in ["passengers", "distance", "fare", "extra", "tolls", "tip"]:
