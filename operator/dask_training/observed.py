@@ -147,6 +147,7 @@ class Telemetry:
 
     `target`: how many workers it asked for just then; `demand`: the same over a while, for an adaptive job to have;
     None where it is not known. `idle_workers`: pods that may close, those that may close first before others.
+    `versions`: which differ between runner, scheduler and workers, in words.
     """
 
     workers: int = 0
@@ -154,6 +155,7 @@ class Telemetry:
     done: int | None = None
     total: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    versions: str = ""
     idle_seconds: float | None = None
     clients: int | None = None
     no_client_seconds: float | None = None
@@ -177,6 +179,7 @@ class Telemetry:
                 for key, value in (list(metrics.items())[:64] if _is_map(metrics) else [])
                 if _is_number(value)
             },
+            versions=_text(answer.get("versions")),
             idle_seconds=_seconds(answer.get("idleSeconds")),
             clients=_count(answer.get("clients")),
             no_client_seconds=_seconds(answer.get("noClientSeconds")),
@@ -373,6 +376,10 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 def _count(value: Any) -> int | None:
     return int(value) if _is_number(value) and 0 <= value < 2**53 else None
+
+
+def _text(value: Any) -> str:
+    return clean(value, 500) if isinstance(value, str) else ""
 
 
 def _seconds(value: Any) -> float | None:

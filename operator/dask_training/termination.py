@@ -15,6 +15,7 @@ _MAX_TEXT: Final = 1000
 _MAX_METRICS: Final = 64
 MAX_ADVICE: Final = 3
 _MAX_ADVICE_TEXT: Final = 400
+_MAX_DIFFERENCES: Final = 500  # characters, as a condition's message has
 _NOT_TEXT: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\ud800-\udfff]")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -51,6 +52,13 @@ class Advice(_Part, frozen=True):
     fix: str
 
 
+class Versions(_Part, frozen=True):
+    """That the scheduler and so many workers were compared with the runner; `differences` in words, "" for none."""
+
+    workers: Count = 0
+    differences: str = ""
+
+
 class Termination(_Part, frozen=True):
     """How a container ended; `exit_code` is its own, `script_exit_code` that of the user's code if it ran to an end."""
 
@@ -65,6 +73,7 @@ class Termination(_Part, frozen=True):
     worker_restarts: Count = 0
     tasks: Count = 0
     advice: tuple[Advice, ...] = ()
+    versions: Versions | None = None
     version: int = 1
 
 
@@ -89,12 +98,14 @@ def parse(text: str) -> Termination | None:
         metrics=dict(list(metrics.items())[:_MAX_METRICS]),
         artifacts=artifacts,
         advice=tuple(_cleaned(each) for each in found.advice[:MAX_ADVICE]),
+        versions=_bounded(found.versions),
     )
 
 
 def encode(termination: Termination) -> bytes:
     """The message's bytes, at most 4096: what is too long is cut, first the message, then advice, then metrics."""
     message = clean(termination.message)
+    termination = msgspec.structs.replace(termination, versions=_bounded(termination.versions))
     metrics = {key: value for key, value in termination.metrics.items() if _is_finite(value)}
     metrics = dict(list(metrics.items())[:_MAX_METRICS])
     advice = tuple(_cleaned(each) for each in termination.advice[:MAX_ADVICE])
@@ -111,8 +122,16 @@ def encode(termination: Termination) -> bytes:
             metrics.popitem()
         elif message:
             message = ""
+        elif termination.versions is not None:
+            termination = msgspec.structs.replace(termination, versions=None)
         else:
             raise ValueError(f"the termination message has {len(encoded)} bytes even without its message")
+
+
+def _bounded(versions: Versions | None) -> Versions | None:
+    if versions is None:
+        return None
+    return msgspec.structs.replace(versions, differences=clean(versions.differences, _MAX_DIFFERENCES))
 
 
 def clean(text: str, limit: int = _MAX_TEXT) -> str:

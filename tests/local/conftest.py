@@ -136,3 +136,12 @@ def _left_processes(mark: str, within: float = 3.0) -> list[str]:
 def make_job():
     """The function `job` of this file."""
     return job
+
+
+@pytest.fixture(scope="session")
+def other_joblib(tmp_path_factory):
+    """A folder for PYTHONPATH with another joblib than this environment's."""
+    folder = tmp_path_factory.mktemp("joblib")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    subprocess.run([*command, "--target", str(folder), "joblib==1.5.3"], check=True, timeout=120)
+    return folder

@@ -14,12 +14,7 @@ from dask_training.model import load_job_file
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/train.py"))
-# Scripts that use Dask themselves; the others are plain code for joblib.
-ABOUT_DASK = [
-    "batch-prediction",
-    "scaling",
-    "taxi",
-]
+ABOUT_DASK = ["scaling"]  # the others are plain scikit-learn
 # Known only once a flight has left, or was cancelled; the last has no value for many cancelled flights.
 AFTERWARDS = ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", "tailnum"]
 
@@ -90,7 +85,6 @@ def test_each_example_is_known():
         "gpu",
         "quickstart",
         "scaling",
-        "taxi",
     ]
 
 

@@ -88,6 +88,7 @@ PUBLIC = {
         "is_ready",
         "stamped",
         "timestamp",
+        "with_mismatch",
         "with_telemetry",
         "with_workers",
     },

@@ -34,36 +34,6 @@ def versions(scheduler=None, *workers):
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (versions(), []),
-        (versions({"python": "3.11.2.final.0"}), []),
-        (versions({"numpy": None, "joblib": None}), []),
-        (versions({"python": "3.12.1.final.0"}), ["python 3.12 on its scheduler, 3.11 here"]),
-        (versions(None, {"numpy": "1.26.4"}, {}), ["numpy 1.26.4 on its workers, 2.3.0 here"]),
-        (versions(None, {"numpy": "1.26.4"}, {"numpy": "2.0.0"}), ["numpy 1.26.4, 2.0.0 on its workers, 2.3.0 here"]),
-        (versions(None, {"scikit-learn": None}), ["scikit-learn none on its workers, 1.9.1 here"]),
-        (
-            versions({"distributed": "2025.1.0"}, {"distributed": "2025.1.0"}),
-            [
-                (
-                    "distributed 2025.1.0 on its scheduler, 2026.8.0 here;"
-                    " distributed 2025.1.0 on its workers, 2026.8.0 here"
-                )
-            ],
-        ),
-        (versions(None, {"pandas": "2.0"}), []),
-    ],
-)
-def test_what_differs_is_said_in_one_sentence(found, said):
-    assert guest.differences(found, "shared") == [
-        f"DaskCluster 'shared' and this runner differ: {each}. Results may differ, or not be readable: run both from"
-        " one image (spec.image)."
-        for each in said
-    ]
-
-
-@pytest.mark.parametrize(
     ("found", "lacks"),
     [
         (versions(), False),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dask_training.api import MemberState, Mode, Phase
+from dask_training.api import Condition, MemberState, Mode, Phase
 from dask_training.cli.cluster import Commands
 from dask_training.cli.tables import phase_colour
 from dask_training.cli.watch.text import age, duration, metrics_line, plain, plural, size
@@ -141,6 +141,8 @@ def _conditions(job: _Body, now: float) -> list[str]:
     for condition in (job.get("status") or {}).get("conditions") or ():
         bad = condition["type"] in {"Failed", "FailureTarget"}
         mark, colour = ("·", None) if condition["status"] != "True" else ("✗", "red") if bad else ("✓", "green")
+        if condition["type"] == Condition.VERSIONS_MATCH and condition["status"] == "False":
+            mark, colour = "!", "yellow"
         said = plain(str(condition.get("message") or condition.get("reason") or "")).partition("\n")[0]
         when = age(condition["lastTransitionTime"], now)
         rows.append(f"  {click.style(mark, fg=colour)} {condition['type']:<20} {when:>6} ago  {said}".rstrip())

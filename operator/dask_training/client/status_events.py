@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from dask_training.api import ExitCode, Phase, Reason
+from dask_training.api import Condition, ExitCode, Phase, Reason
 from dask_training.runner.events import (
     ArtifactsStored,
     DashboardReady,
@@ -116,6 +116,7 @@ class StatusEvents:
         self._metrics: dict[str, Any] = {}
         self._attempts_told: set[int] = set()
         self._artifacts: str = ""
+        self._mismatch = ""
         self.untouched = True
         """Whether no state had a status: no operator has looked at the job."""
 
@@ -141,6 +142,7 @@ class StatusEvents:
         if (stored := _artifacts(status, now)) and stored.manifest_sha256 + stored.url != self._artifacts:
             self._artifacts = stored.manifest_sha256 + stored.url
             events.append(stored)
+        events += self._mismatch_of(status, now)
         if phase in FINAL_PHASES:
             events.append(finished_of(body, now))
         return events
@@ -201,6 +203,18 @@ class StatusEvents:
                 said = f": {attempt['message']}" if attempt.get("message") else ""
                 notices.append(Notice(at=now, message=f"attempt {number} failed ({attempt['reason']}){said}"))
         return notices
+
+    def _mismatch_of(self, status: Mapping[str, Any], now: float) -> list[Event]:
+        """A notice where versions differ between the job's pods."""
+        said = [
+            str(condition.get("message") or "")
+            for condition in status.get("conditions") or ()
+            if condition.get("type") == Condition.VERSIONS_MATCH and condition.get("status") == "False"
+        ]
+        if not said or said[0] == self._mismatch:
+            return []
+        self._mismatch = said[0]
+        return [Notice(at=now, message=said[0])]
 
 
 def _reason(text: str) -> Reason:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from dask_training.local.workspace import TemporaryWorkspace
 from dask_training.model import JobFile, TrainingJob
 from dask_training.runner import dask_environment
 from dask_training.runner.code import child_config, name_of, runner_of, startup_timeout
-from dask_training.runner.events import ArtifactsStored, Finished, Listener, MetricValue, PhaseChanged, Timings
+from dask_training.runner.events import ArtifactsStored, Finished, Listener, MetricValue, Notice, PhaseChanged, Timings
 from dask_training.runner.installing import install
 from dask_training.runner.keeping import Keeper, Kept
 from dask_training.runner.lifeline import Lifeline
@@ -29,8 +30,10 @@ from dask_training.runner.processes import RunProcess, kill_marked
 from dask_training.runner.supervisor import ChildCommand, Limits, MemoryExceeded, StopRequested, Supervisor
 from dask_training.runner.telemetry import Telemetry
 from dask_training.runner.verdict import Outcome, OutOfMemory
+from dask_training.runner.versions import Comparison, explained
 
 _CERTIFICATE_SLACK_SECONDS = 3600.0
+_SAME_VERSIONS = "All processes share this Python: see what spec.env and spec.runner.env put before it (PYTHONPATH)."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +99,7 @@ class Attempt:
         self._code = code
         self._began = time.monotonic()
         limits = Limits.of(job, started=self._began, first_started=started)
-        self._supervisor = Supervisor(limits, listener, attempt=number)
+        self._supervisor = Supervisor(limits, listener, attempt=number, on_versions=self._compare)
         self._keeper = Keeper(
             job,
             number,
@@ -109,6 +112,7 @@ class Attempt:
         self._memory_watch = MemoryWatch()
         self._cluster: LocalProcessCluster | None = None
         self._telemetry: Telemetry | None = None
+        self._comparison: Comparison | None = None
 
     def stop(self, signal_number: int) -> None:
         """Ends the attempt because of a signal; from any thread."""
@@ -187,6 +191,11 @@ class Attempt:
         log.close()
         return outcome
 
+    def _compare(self, versions: Mapping[str, str]) -> None:
+        assert self._telemetry is not None  # noqa: S101 - made before the code is started
+        self._comparison = Comparison(versions, cluster="cluster", fix=_SAME_VERSIONS)
+        self._telemetry.compare(self._comparison, lambda text: self._listen(Notice(message=text)))
+
     def _make_cluster(self, base: dict[str, str], timeout: float) -> LocalProcessCluster:
         workers = self._job.spec.workers
         size = ClusterSize(
@@ -241,7 +250,9 @@ class Attempt:
             reachable = outcome.reason is not Reason.SCHEDULER_FAILED and self._workspace.address_file.exists()
             versions = self._telemetry.write_reports(self._workspace.reports, reachable=reachable)
         self._end_cluster()
-        return self._keeper.keep(outcome, self._supervisor.metrics, versions, hurried=hurried)
+        return self._keeper.keep(
+            explained(outcome, self._comparison), self._supervisor.metrics, versions, hurried=hurried
+        )
 
     def _end_cluster(self) -> None:
         if self._telemetry:  # first, or it would try to reconnect

@@ -15,7 +15,7 @@ from dask_training.reconcile.outcome import Outcome
 from dask_training.reconcile.release import is_released, kept_until, releases, stuck_from
 from dask_training.reconcile.view import View
 from dask_training.reconcile.writing import asked_again, written
-from dask_training.status import AttemptRecord, ProgressRecord, Status, timestamp
+from dask_training.status import AttemptRecord, ProgressRecord, Status, timestamp, with_mismatch
 from dask_training.termination import Termination
 
 DEFAULT_TTL_SECONDS = 86400  # the CRD's
@@ -25,7 +25,7 @@ def end_attempt(view: View, outcome: Outcome) -> Plan:
     """Writes how the attempt ended, and what follows, before anything of it is deleted."""
     status = with_ended_cluster(view, view.status)
     if outcome.said is not None:
-        status = _with_said(status, outcome.said)
+        status = _with_versions(view, _with_said(status, outcome.said), outcome.said)
     status = _with_stored(view, status, outcome.said)
     if outcome.succeeded:
         return _write(view, with_verdict(view, _recorded(view, status, outcome), outcome))
@@ -159,7 +159,8 @@ def start_attempt(view: View) -> Plan:
         status = status.replace(start_time=timestamp(now))
     if status.condition(Condition.SUSPENDED) is not None:
         status = status.with_condition(Condition.SUSPENDED, Progress.RESUMED, "", now, holds=False)
-    status = status.without(Condition.ARTIFACTS_STORED, Condition.RESOURCES_RELEASED).replace(
+    old = (Condition.VERSIONS_MATCH, Condition.ARTIFACTS_STORED, Condition.RESOURCES_RELEASED)
+    status = status.without(*old).replace(
         phase=Phase.STARTING.value,
         reason=Progress.CLUSTER_STARTING.value,
         message="",
@@ -261,6 +262,18 @@ def _with_said(status: Status, said: Termination) -> Status:
         summary = f"{said.tasks}/{said.tasks}"
         changed = changed.replace(progress=ProgressRecord(done=said.tasks, total=said.tasks, summary=summary))
     return changed if said.artifacts is None else changed.replace(artifacts=said.artifacts)
+
+
+def _with_versions(view: View, status: Status, said: Termination) -> Status:
+    """Whether versions were the same; that they were is told with the verdict, where it costs no write of its own."""
+    if said.versions is None:
+        return status
+    if said.versions.differences:
+        return with_mismatch(status, said.versions.differences, view.now)
+    if status.condition(Condition.VERSIONS_MATCH) is not None:
+        return status
+    words = f"the runner, the scheduler and {said.versions.workers} worker(s) have the same versions"
+    return status.with_condition(Condition.VERSIONS_MATCH, Progress.SAME_VERSIONS, words, view.now, holds=True)
 
 
 def _with_stored(view: View, status: Status, said: Termination | None) -> Status:

@@ -26,7 +26,7 @@ from dask_training.reconcile.release import stuck, stuck_from
 from dask_training.reconcile.scaling import missing, surplus
 from dask_training.reconcile.view import View
 from dask_training.reconcile.writing import asked_again, written
-from dask_training.status import ProgressRecord, Status, is_ready, with_telemetry, with_workers
+from dask_training.status import ProgressRecord, Status, is_ready, with_mismatch, with_telemetry, with_workers
 from dask_training.status.summary import STEADY_SECONDS
 
 # The first workers often come a moment after the runner: one write tells of both.
@@ -178,6 +178,8 @@ def _status(view: View, times: list[datetime.datetime]) -> Status:
         telemetry = view.observed.telemetry
         status = status.with_workers(ready=telemetry.workers if telemetry is not None else 0)
     status = with_telemetry(status, view.observed.telemetry)
+    if view.observed.telemetry is not None and view.observed.telemetry.versions:
+        status = with_mismatch(status, view.observed.telemetry.versions, view.now)
     if view.spec.mode is Mode.SESSION and (clients := session.clients(view)):
         status = status.replace(progress=ProgressRecord(summary=clients))
     address = _address(view)

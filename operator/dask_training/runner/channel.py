@@ -25,7 +25,9 @@ class Ready(Event, frozen=True, tag="ready"):
 
 
 class Started(Event, frozen=True, tag="started"):
-    """The user's code starts now."""
+    """The user's code starts now, with these versions of the packages that are compared."""
+
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Ended(Event, frozen=True, tag="ended"):

@@ -22,7 +22,7 @@ import msgspec
 from dask_training import dask_ml_compat
 from dask_training.api import Env
 from dask_training.errors import CommandError, StartupDeadlineError
-from dask_training.runner import lifeline, preimport, script_api
+from dask_training.runner import lifeline, preimport, script_api, versions
 from dask_training.runner.address import scheduler_address
 from dask_training.runner.channel import Channel, Ended, Exited, Raised, Started
 from dask_training.runner.events import WorkersChanged
@@ -47,6 +47,7 @@ class ChildConfig(msgspec.Struct, frozen=True, kw_only=True):
     joblib: JoblibConfig
     guest: GuestConfig | None = None
     workers: int = 1
+    packages: tuple[str, ...] = ()
     address_file: str | None = None
     startup_timeout: float
 
@@ -61,11 +62,12 @@ def main() -> None:
     dask_ml_compat.install()
     importing = preimport.start()
     client = _connect(config)
+    own = versions.own_versions(versions.compared_with(config.packages))
     _await_quorum(client, config, channel)
     if config.guest is not None:
         config = msgspec.structs.replace(config, joblib=adapted(config.joblib, config.guest, client, channel))
     importing.join()
-    channel.send(Started())
+    channel.send(Started(versions=own))
     code = _run(config, client, channel)
     channel.send(Ended())
     sys.stdout.flush()

@@ -61,6 +61,7 @@ def child_config(
             loss_grace=spec.workers.loss_grace_seconds,
         ),
         workers=spec.workers.replicas,
+        packages=tuple(spec.packages),
         guest=_guest(job, code),
         address_file=str(address_file) if address_file else None,
         startup_timeout=startup_timeout(job),

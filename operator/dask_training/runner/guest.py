@@ -6,24 +6,19 @@ Nothing is installed there, no plugin is registered and no file is sent: the clu
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from dask_training.runner.channel import Channel
 from dask_training.runner.events import Notice
 from dask_training.runner.joblib_setup import JoblibConfig
+from dask_training.runner.versions import OURS, packages_of
 
 if TYPE_CHECKING:
     from distributed import Client
-
-_OURS: Final = "dask-training"
-# What is compared: of the scheduler what takes part in messages and graphs, of the workers what tasks are made of, too.
-_SCHEDULER: Final = ("python", "dask", "distributed", "cloudpickle", "msgpack", "tornado")
-_PACKAGES: Final = (*_SCHEDULER, "joblib", "numpy", "pandas", "scikit-learn")
 
 Versions = Mapping[str, Any]
 
@@ -41,16 +36,13 @@ def connect(address: str, **options: Any) -> Client:
     from distributed.versions import VersionMismatchWarning  # noqa: PLC0415 - as above
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VersionMismatchWarning)  # `adapted` says what it says, in a line
+        warnings.simplefilter("ignore", VersionMismatchWarning)  # a Comparison says what it says, in a line
         return Client(address, **options)
 
 
 def adapted(config: JoblibConfig, guest: GuestConfig, client: Client, channel: Channel) -> JoblibConfig:
-    """`config` for what the cluster has; what is not the same there is told as one notice for each kind."""
-    versions: Versions = client.get_versions(packages=[*_PACKAGES, _OURS])
-    for sentence in differences(versions, guest.cluster):
-        channel.send(Notice(message=sentence))
-    upstream = config.backend == "dask" and lacks(versions, _OURS)
+    """`config` for what the cluster has: whether our joblib backend can be used there is told as a notice."""
+    upstream = config.backend == "dask" and lacks(client.get_versions(packages=[OURS]), OURS)
     if upstream:
         text = (
             f"DaskCluster {guest.cluster!r} lacks dask-training, so joblib's own Dask backend is used: lost workers may"
@@ -64,37 +56,7 @@ def adapted(config: JoblibConfig, guest: GuestConfig, client: Client, channel: C
 
 def lacks(versions: Versions, package: str) -> bool:
     """Whether the scheduler or a worker does not have the package."""
-    return any(not _packages(each).get(package) for each in (versions["scheduler"], *versions["workers"].values()))
-
-
-def differences(versions: Versions, cluster: str) -> list[str]:
-    """A sentence if packages differ between the runner and the cluster: which, where and what to do."""
-    own = _packages(versions["client"])
-    found = [*_differing("its scheduler", [_packages(versions["scheduler"])], own, _SCHEDULER)]
-    found += _differing("its workers", [_packages(each) for each in versions["workers"].values()], own, _PACKAGES)
-    if not found:
-        return []
-    text = f"DaskCluster {cluster!r} and this runner differ: {'; '.join(found)}"
-    return [f"{text}. Results may differ, or not be readable: run both from one image (spec.image)."]
-
-
-def _differing(where: str, there: list[dict[str, str]], own: Mapping[str, str], packages: Iterable[str]) -> list[str]:
-    found = []
-    for package in packages:
-        mine = own.get(package)
-        others = Counter(each.get(package) or "none" for each in there if each.get(package) != mine)
-        if mine and others:
-            found.append(f"{package} {', '.join(sorted(others))} on {where}, {mine} here")
-    return found
-
-
-def _packages(of: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _short(name, str(version)) for name, version in of["packages"].items() if version}
-
-
-def _short(name: str, version: str) -> str:
-    """Of Python only 3.11: what is pickled is the same for all 3.11.x."""
-    return ".".join(version.split(".")[:2]) if name == "python" else version
+    return any(not packages_of(each).get(package) for each in (versions["scheduler"], *versions["workers"].values()))
 
 
 def importable_from(folder: Path) -> tuple[str, ...]:

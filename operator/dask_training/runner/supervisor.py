@@ -151,13 +151,23 @@ class Surroundings(Protocol):
 
 
 class Supervisor:
-    """One attempt's decisions, on one thread: everything that happens elsewhere is posted to it."""
+    """One attempt's decisions, on one thread: everything that happens elsewhere is posted to it.
+
+    `on_versions` gets the versions of packages that the child has, when the code starts.
+    """
 
     def __init__(
-        self, limits: Limits, listener: Listener, *, attempt: int = 1, surroundings: Surroundings | None = None
+        self,
+        limits: Limits,
+        listener: Listener,
+        *,
+        attempt: int = 1,
+        surroundings: Surroundings | None = None,
+        on_versions: Callable[[Mapping[str, str]], None] | None = None,
     ) -> None:
         self._limits = limits
         self._surroundings = surroundings
+        self._on_versions = on_versions or (lambda _: None)
         self._listener = listener
         self._attempt = attempt
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
@@ -259,9 +269,10 @@ class Supervisor:
                 self._raised = item
             case channel.Exited():
                 self._exited = item
-            case channel.Started():
+            case channel.Started(versions=versions):
                 self.running_since = time.monotonic()
                 self._listener(PhaseChanged(phase=Phase.RUNNING, attempt=self._attempt))
+                self._on_versions(versions)
             case channel.Ended():
                 if self._surroundings is not None:
                     self._surroundings.code_ended()

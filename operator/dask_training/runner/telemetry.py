@@ -14,10 +14,12 @@ from typing import Any
 
 from dask_training.errors import StartupDeadlineError
 from dask_training.runner.address import scheduler_address
+from dask_training.runner.versions import Comparison, packages_of
 
 _POLL_SECONDS = 0.25
 _RPC_SECONDS = 10.0
 _LOOK_SECONDS = 5.0
+_ASKED_AT_ONCE = 50  # workers, for their versions: the scheduler connects to each
 
 
 async def profile_page(dask_scheduler: Any, start: float) -> str:
@@ -43,17 +45,25 @@ class Telemetry:
         self._timeout = timeout
         self._client: Any = None
         self._seen = -1
+        self._comparison: Comparison | None = None
+        self._on_difference: Callable[[str], None] = lambda _: None
+        self._compared: set[str] = set()
         self._connecting = threading.Event()  # set when that is over, with a client or without one
         self._closed = threading.Event()
         self._started = time.time()
         self._thread = threading.Thread(target=self._follow, name="telemetry", daemon=True)
         self._thread.start()
 
+    def compare(self, comparison: Comparison, on_difference: Callable[[str], None]) -> None:
+        """From now on asks the scheduler, and each worker that comes, for its versions, and hands what differs on."""
+        self._on_difference = on_difference
+        self._comparison = comparison
+
     def write_reports(self, folder: Path, *, reachable: bool = True) -> dict[str, Any]:
         """Writes `performance_report.html` and `profile.html`; where there is no scheduler any more, they say so.
 
-        Returns the versions of Python and packages on scheduler and workers; {} where they can't be had. A scheduler
-        that is not `reachable` is not waited for.
+        Returns the versions of Python and packages on scheduler and workers, where they can be had, and what differed.
+        A scheduler that is not `reachable` is not waited for.
         """
         if self._client is None and reachable:
             self._connecting.wait(_RPC_SECONDS)
@@ -66,9 +76,12 @@ class Telemetry:
         performance, profile, versions = found
         _write(folder / "performance_report.html", "Performance report", performance)
         _write(folder / "profile.html", "Profile", profile)
-        if isinstance(versions, BaseException):
-            return {}
-        return {role: versions[role] for role in ("scheduler", "workers")}
+        kept: dict[str, Any] = {}
+        if not isinstance(versions, BaseException):
+            kept = {role: versions[role] for role in ("scheduler", "workers")}
+        if self._comparison is not None:
+            kept["differences"] = self._comparison.summary
+        return kept
 
     async def _fetch(self) -> Sequence[Any]:
         """All at once: the end of a run should not take long."""
@@ -76,9 +89,18 @@ class Telemetry:
         return await asyncio.gather(
             client.scheduler.performance_report(start=self._started, last_count=0, code=""),
             client._run_on_scheduler(profile_page, start=self._started),  # noqa: SLF001 - run_on_scheduler is for other threads
-            client._get_versions(),  # noqa: SLF001 - as above
+            self._versions(),
             return_exceptions=True,
         )
+
+    async def _versions(self) -> dict[str, Any]:
+        """What the scheduler and all workers have now, compared as far as that was not done yet."""
+        comparison, client = self._comparison, self._client
+        packages = list(comparison.packages) if comparison is not None else []
+        found: dict[str, Any] = await client._get_versions(packages=packages)  # noqa: SLF001 - as above
+        if comparison is not None:
+            await self._take_versions(comparison, found)
+        return found
 
     def close(self) -> None:
         self._closed.set()
@@ -102,10 +124,39 @@ class Telemetry:
                 self._failed()
 
     def _look(self) -> None:
-        ready = len(self._client.sync(self._client.scheduler.ncores, callback_timeout=_LOOK_SECONDS))
+        workers = self._client.sync(self._client.scheduler.ncores, callback_timeout=_LOOK_SECONDS)
+        ready = len(workers)
         if ready != self._seen:
             self._seen = ready
             self._on_workers(ready)
+        comparison = self._comparison
+        new = [address for address in workers if address not in self._compared]
+        if new and comparison is not None:
+            self._client.sync(self._ask_versions, comparison, new[:_ASKED_AT_ONCE], callback_timeout=_LOOK_SECONDS)
+
+    async def _ask_versions(self, comparison: Comparison, workers: list[str]) -> None:
+        scheduler, packages = self._client.scheduler, list(comparison.packages)
+        found = {
+            "scheduler": await scheduler.versions(packages=packages),
+            "workers": await scheduler.broadcast(
+                msg={"op": "versions", "packages": packages}, workers=workers, on_error="ignore"
+            ),
+        }
+        await self._take_versions(comparison, found)
+
+    async def _take_versions(self, comparison: Comparison, found: dict[str, Any]) -> None:
+        """Compares those that were not before; asks for their names only where somebody has to be named."""
+        news = comparison.add_scheduler(packages_of(found["scheduler"]))
+        replies = {worker: reply for worker, reply in found["workers"].items() if worker not in self._compared}
+        differing = {worker: reply for worker, reply in replies.items() if comparison.differs(packages_of(reply))}
+        known = (await self._client.scheduler.identity())["workers"] if differing else {}
+        for worker, reply in differing.items():
+            name = str(known.get(worker, {}).get("name", worker))
+            news |= comparison.add_worker(name, packages_of(reply))
+        self._compared |= set(replies)
+        comparison.workers = len(self._compared)
+        if news:
+            self._on_difference(comparison.summary)
 
     def _failed(self) -> None:
         """Called when the scheduler did not answer."""

@@ -3,7 +3,7 @@
 from dask_training.status.blockers import Blocker, blockers
 from dask_training.status.changes import Change, change, events
 from dask_training.status.record import AttemptRecord, MemberRecord, ProgressRecord, Status, timestamp
-from dask_training.status.summary import is_ready, stamped, with_telemetry, with_workers
+from dask_training.status.summary import is_ready, stamped, with_mismatch, with_telemetry, with_workers
 
 __all__ = [
     "AttemptRecord",
@@ -18,6 +18,7 @@ __all__ = [
     "is_ready",
     "stamped",
     "timestamp",
+    "with_mismatch",
     "with_telemetry",
     "with_workers",
 ]

@@ -83,6 +83,9 @@ def _events(old: Status, new: Status) -> Iterator[Event]:
             now is not None and old.holds(condition) and now.reason in (Progress.WORKERS_LOST, Progress.SCHEDULER_LOST)
         ):
             yield "Warning", now.reason, now.message
+    versions = new.condition(Condition.VERSIONS_MATCH)
+    if versions is not None and versions.status == "False" and old.condition(Condition.VERSIONS_MATCH) is None:
+        yield "Warning", versions.reason, versions.message
     if new.attempt == old.attempt and 0 < old.workers.desired != new.workers.desired > 0:
         yield "Normal", "Scaled", f"from {old.workers.desired} to {new.workers.desired} workers"
     if new.workers.lost > old.workers.lost and new.attempt == old.attempt:

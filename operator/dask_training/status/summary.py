@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Final
 
-from dask_training.api import Phase, Role
+from dask_training.api import Condition, Phase, Progress, Role
 from dask_training.observed import Observed, Pod, Telemetry
 from dask_training.status.record import ProgressRecord, Status, timestamp
 
@@ -44,6 +44,12 @@ def with_telemetry(status: Status, telemetry: Telemetry | None) -> Status:
         summary = str(done) if total is None else f"{done}/{total}"
         status = status.replace(progress=ProgressRecord(done=done, total=total, summary=summary))
     return status.replace(metrics=dict(telemetry.metrics)) if telemetry.metrics else status
+
+
+def with_mismatch(status: Status, differences: str, now: datetime.datetime) -> Status:
+    """With a warning that versions differ; once seen in an attempt it stays, for results may have come from there."""
+    reason = Progress.VERSION_MISMATCH
+    return status.with_condition(Condition.VERSIONS_MATCH, reason, differences, now, holds=False)
 
 
 def stamped(status: Status, old: Status, observed: Observed, now: datetime.datetime, created: str) -> Status:

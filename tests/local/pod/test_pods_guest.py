@@ -143,7 +143,7 @@ def test_the_runner_serves_the_jobs_status(pods, host, wait_until):
     wait = "import pathlib, time, dask_training\ndask_training.report(loss=1.5)\n"
     attempt, start = guest(pods, host, wait + "while not pathlib.Path('go').exists(): time.sleep(0.05)\n")
     runner = start("runner")
-    expected = {"workers": 1, "codeStarted": True, "progress": None, "metrics": {"loss": 1.5}}
+    expected = {"workers": 1, "codeStarted": True, "progress": None, "metrics": {"loss": 1.5}, "versions": ""}
     wait_until(lambda: attempt.status() == (200, expected), what="the status")
     assert attempt.status(token="wrong")[0] == 401
     (runner.root / "work/job/work/go").touch()

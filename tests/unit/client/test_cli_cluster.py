@@ -376,6 +376,16 @@ def test_get_says_what_goes_on(run, api):
     ]
 
 
+@pytest.mark.parametrize(("status", "mark"), [("False", "!"), ("True", "✓")])
+def test_get_marks_versions_that_differ(run, api, status, mark):
+    said = {"reason": "X", "message": "joblib is 1.6.0 in the runner", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    api.job(phase="Running", attempt=1, conditions=[{"type": "VersionsMatch", "status": status, **said}])
+    lines = [line.split() for line in click.unstyle(run("get", "flights")[1]).splitlines()]
+    [found] = [line for line in lines if "VersionsMatch" in line]
+    assert found[0] == mark
+    assert " ".join(found).endswith("ago joblib is 1.6.0 in the runner")
+
+
 @pytest.mark.parametrize(
     ("workers", "shown"),
     [

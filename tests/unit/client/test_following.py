@@ -124,6 +124,16 @@ def test_an_attempt_that_failed_is_told_when_the_next_one_comes_and_the_last_one
     assert (events[-1].exit_code, events[-1].script_exit_code, events[-1].attempt) == (3, 3, 2)
 
 
+def test_versions_that_differ_are_told_once():
+    told = StatusEvents()
+    differ = {"type": "VersionsMatch", "status": "False", "message": "versions differ: joblib is 1.6.0 here"}
+    events = told.of(body(phase="Running", attempt=1, conditions=[differ]), 1.0)
+    assert [event for event in events if isinstance(event, Notice)] == [Notice(at=1.0, message=differ["message"])]
+    assert told.of(body(phase="Running", attempt=1, conditions=[differ]), 2.0) == []
+    same = differ | {"status": "True", "message": "the same"}
+    assert not [e for e in StatusEvents().of(body(phase="Running", conditions=[same]), 1.0) if isinstance(e, Notice)]
+
+
 def test_a_phase_that_began_before_anybody_looked_has_its_own_time():
     condition = {"type": "RunnerStarted", "status": "True", "lastTransitionTime": "2027-01-15T08:00:00Z"}
     (event,) = StatusEvents().of(body(phase="Running", attempt=1, conditions=[condition]), 1_800_000_100.0)

@@ -131,7 +131,7 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
 )
-keys = st.sampled_from(["workers", "codeStarted", "progress", "metrics", "idleSeconds", "x"])
+keys = st.sampled_from(["workers", "codeStarted", "progress", "metrics", "idleSeconds", "versions", "x"])
 
 
 @given(st.dictionaries(keys, json_values))
@@ -143,8 +143,9 @@ def test_no_answer_of_a_scheduler_does_harm(answer):
 
 def test_what_a_scheduler_answers_is_taken():
     answer = {"workers": 2, "codeStarted": True, "progress": {"done": 3, "total": 9}, "metrics": {"a": 1, "b": "x"}}
-    telemetry = Telemetry.of(answer | {"idleSeconds": 4})
-    assert telemetry == Telemetry(2, code_started=True, done=3, total=9, metrics={"a": 1.0}, idle_seconds=4.0)
+    telemetry = Telemetry.of(answer | {"idleSeconds": 4, "versions": "differ"})
+    known = Telemetry(2, code_started=True, done=3, total=9, metrics={"a": 1.0}, versions="differ", idle_seconds=4.0)
+    assert telemetry == known
 
 
 @pytest.mark.parametrize("text", ["2026-03-01T12:00:00Z", "2026-03-01T12:00:00.000000Z", "2026-03-01T12:00:00"])

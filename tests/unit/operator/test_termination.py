@@ -16,6 +16,7 @@ from dask_training.termination import (
     Spent,
     StoredArtifacts,
     Termination,
+    Versions,
     clean,
     encode,
     parse,
@@ -33,6 +34,7 @@ WHOLE = Termination(
     worker_restarts=1,
     tasks=9,
     advice=(Advice(rule="tiny-tasks", message="9 tasks took 1 ms each", fix="do more in each"),),
+    versions=Versions(workers=2, differences="joblib"),
 )
 texts = st.text(max_size=6000)
 numbers = st.floats(allow_nan=True, allow_infinity=True)
@@ -42,7 +44,7 @@ def test_what_is_written_is_what_is_read():
     assert parse(encode(WHOLE).decode()) == WHOLE
     assert set(json.loads(encode(WHOLE))) == {
         *("version", "reason", "message", "succeeded", "exitCode", "scriptExitCode", "metrics", "artifacts"),
-        *("timings", "workerRestarts", "tasks", "advice"),
+        *("timings", "workerRestarts", "tasks", "advice", "versions"),
     }
 
 
@@ -51,11 +53,16 @@ def test_what_is_written_is_what_is_read():
     metrics=st.dictionaries(st.text(max_size=300), numbers, max_size=100),
     url=st.text(max_size=600),
     advice=st.lists(st.builds(Advice, rule=st.just("tiny-tasks"), message=texts, fix=texts), max_size=5),
+    differences=texts,
 )
-def test_it_always_fits(message, metrics, url, advice):
-    artifacts = StoredArtifacts(url=url, files=1, bytes=1, manifest_sha256="0" * 64)
+def test_it_always_fits(message, metrics, url, advice, differences):
     termination = Termination(
-        reason="Completed", message=message, metrics=metrics, artifacts=artifacts, advice=tuple(advice)
+        reason="Completed",
+        message=message,
+        metrics=metrics,
+        artifacts=StoredArtifacts(url=url, files=1, bytes=1, manifest_sha256="0" * 64),
+        advice=tuple(advice),
+        versions=Versions(workers=1, differences=differences),
     )
     written = encode(termination)
     assert len(written) <= MAX_BYTES

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -41,8 +42,9 @@ from dask_training.runner.supervisor import (
     Supervisor,
 )
 from dask_training.runner.verdict import Outcome, OutOfMemory
+from dask_training.runner.versions import Comparison, explained
 from dask_training.runner.workspace import Workspace
-from dask_training.termination import Spent, StoredArtifacts, Termination
+from dask_training.termination import Spent, StoredArtifacts, Termination, Versions
 
 _PROBES = 3  # for the scheduler, when the child failed
 
@@ -64,10 +66,13 @@ class PodAttempt:
         self._store: PodStore | None = None
         self._reports: threading.Thread | None = None
         self._versions: dict[str, Any] = {}
+        self._comparison: Comparison | None = None
         first_started = min(began, _monotonic(os.environ.get(Env.FIRST_STARTED)) or began)
         about = self._cluster.about_workers
         limits = Limits.of(job, started=began, first_started=first_started, about_workers=about)
-        self._supervisor = Supervisor(limits, self._listen, attempt=self._number, surroundings=self)
+        self._supervisor = Supervisor(
+            limits, self._listen, attempt=self._number, surroundings=self, on_versions=self._compare
+        )
 
     def run(self) -> int:
         """Runs the attempt to its end, writes the termination message and returns the code to exit with."""
@@ -100,6 +105,16 @@ class PodAttempt:
     def out_of_memory(self) -> OutOfMemory | None:
         """Whether the kernel killed anything in this container since it began."""
         return last_word.out_of_memory("runner") if oom_kills(self._paths.root) > self._oom_kills else None
+
+    def _compare(self, versions: Mapping[str, str]) -> None:
+        assert self._link is not None  # noqa: S101 - made before the code is started
+        self._comparison = Comparison(versions, cluster=self._cluster.title, fix=self._cluster.same_versions)
+        self._link.compare(self._comparison, self._versions_differ)
+
+    def _versions_differ(self, summary: str) -> None:
+        assert self._link is not None  # noqa: S101 - it is who calls
+        self._link.tell(versions=summary)
+        self._listen(Notice(message=summary))
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         self._supervisor.post(StopRequested(number))
@@ -166,6 +181,7 @@ class PodAttempt:
             self.code_ended()
             assert self._reports is not None  # noqa: S101 - code_ended makes it
             self._reports.join()
+        outcome = explained(outcome, self._comparison)
         assert self._store is not None  # noqa: S101 - made first of all
         outcome, kept = self._store.keep(outcome, self._supervisor.metrics, self._versions, hurried=hurried)
         self._say(outcome, kept, ended)
@@ -178,6 +194,10 @@ class PodAttempt:
             return
         self._versions = self._link.write_reports(self._workspace.reports, reachable=self._cluster.answers())
         self._link.write_logs(self._workspace.logs)
+
+    def _compared(self) -> Versions | None:
+        found = self._comparison
+        return Versions(workers=found.workers, differences=found.summary) if found and found.workers else None
 
     def _say(self, outcome: Outcome, kept: Kept, ended: float) -> None:
         supervisor, stored = self._supervisor, kept.stored
@@ -201,6 +221,7 @@ class PodAttempt:
             ),
             worker_restarts=supervisor.worker_restarts,
             tasks=supervisor.tasks,
+            versions=self._compared(),
         )
         last_word.write(self._paths, termination)
 

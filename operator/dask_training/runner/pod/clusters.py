@@ -20,6 +20,8 @@ class OwnCluster:
     """The attempt's own: TLS, news for its scheduler, logs of its pods."""
 
     about_workers = ""
+    title = "cluster"
+    same_versions = "Name spec.image by a tag or digest that never changes, and pin spec.packages (name==version)."
     notices: tuple[str, ...] = ()
 
     def __init__(self, address: str, paths: PodPaths) -> None:
@@ -51,6 +53,8 @@ class HostCluster(OwnCluster):
     def __init__(self, name: str, address: str, paths: PodPaths, packages: tuple[str, ...]) -> None:
         super().__init__(address, paths)
         self._name = name
+        self.title = f"DaskCluster {name!r}"
+        self.same_versions = "Run both from one image (spec.image)."
         self.about_workers = f"They are those of DaskCluster {name!r}: kubectl get pods -l dask.org/cluster-name={name}"
         warning = f"running on DaskCluster {name!r} at {address}: unencrypted, and open to all who can reach it"
         own = f"spec.packages are installed in this runner alone; DaskCluster {name!r} must have them in its workers"

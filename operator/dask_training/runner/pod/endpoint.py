@@ -78,6 +78,7 @@ class JobState(SchedulerPlugin):
             "codeStarted": self.news.code_started,
             "progress": msgspec.to_builtins(self.news.progress),
             "metrics": self.news.metrics,
+            "versions": self.news.versions,
             "restarts": self.restarts,
             "queued": len(scheduler.queued) + len(scheduler.unrunnable),
             "processing": sum(len(worker.processing) for worker in scheduler.workers.values()),

@@ -51,6 +51,7 @@ class GuestLink(Link):
             "codeStarted": news.code_started,
             "progress": msgspec.to_builtins(news.progress),
             "metrics": news.metrics,
+            "versions": news.versions,
         }
 
     def write_logs(self, folder: Path) -> None:
@@ -69,10 +70,9 @@ class GuestLink(Link):
         self._told = self._news
 
     async def _fetch(self) -> Sequence[Any]:
-        client = self._client
         found: Sequence[Any] = await asyncio.gather(
             self._profile_page(),
-            client._get_versions(),  # noqa: SLF001 - get_versions is for other threads
+            self._versions(),
             return_exceptions=True,
         )
         return (PermissionError(_NO_REPORT), *found)

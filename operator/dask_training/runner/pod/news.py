@@ -15,9 +15,10 @@ class JobProgress(msgspec.Struct, frozen=True):
 
 
 class JobNews(msgspec.Struct, frozen=True, rename="camel"):
-    """All that is known now; `metrics` are numbers, `ended` is said last."""
+    """All that is known now; `metrics` are numbers, `versions` says which differ, `ended` is said last."""
 
     code_started: bool = False
     progress: JobProgress | None = None
     metrics: dict[str, float] = {}
+    versions: str = ""
     ended: bool = False
