@@ -14,7 +14,12 @@ from dask_training.model import load_job_file
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/train.py"))
-ABOUT_DASK = ["scaling"]  # the others are plain scikit-learn
+# Scripts that use Dask themselves; the others are plain code for joblib.
+ABOUT_DASK = [
+    "batch-prediction",
+    "scaling",
+    "taxi",
+]
 # Known only once a flight has left, or was cancelled; the last has no value for many cancelled flights.
 AFTERWARDS = ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", "tailnum"]
 
@@ -85,6 +90,7 @@ def test_each_example_is_known():
         "gpu",
         "quickstart",
         "scaling",
+        "taxi",
     ]
 
 

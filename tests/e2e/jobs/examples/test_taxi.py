@@ -1,0 +1,25 @@
+"""The taxis from their own job.yaml: fits counted over pods, and the same figures as on this machine."""
+
+import json
+
+import pytest
+from example_runs import RECORDS, script_files
+
+MADE = {
+    "best_pipeline.joblib", "metrics.json", "cv_results.csv", "fit_counts.json", "sample.csv", "report.md", "tips.png",
+}  # fmt: skip
+
+
+def test_the_taxis_are_prepared_once_for_each_fold(jobs, train, fetch, runtime_ml):
+    metrics = train("taxi", "--small", image=runtime_ml)["status"]["metrics"]
+    assert metrics["roc_auc"] == pytest.approx(0.795, abs=0.03)  # as tests/local
+    assert metrics["cv_roc_auc"] == pytest.approx(0.819, abs=0.03)
+    assert metrics["same_results"] is True
+    kept = fetch("taxi")
+    assert kept.files >= RECORDS
+    assert script_files(kept.files) == MADE
+    counts = json.loads((kept.folder / "fit_counts.json").read_text())
+    assert counts["dask_ml"]["fits"] == {"preparation": 4, "boosting": 37}
+    assert counts["scikit_learn"]["fits"] == {"preparation": 37, "boosting": 37}
+    assert counts["dask_ml"]["workers"] == 2
+    jobs.nothing_left()
