@@ -18,6 +18,13 @@ from pathlib import Path
 import hypothesis
 import psutil
 import pytest
+from streams import (  # noqa: F401 - hooks
+    pytest_collection_modifyitems,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+    pytest_xdist_make_scheduler,
+)
 
 MARK = "PYTEST_SESSION_MARK"  # not DASK_*: a run keeps that from its processes
 GRACE_SECONDS = 5.0  # for what is about to end by itself

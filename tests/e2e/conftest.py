@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import streams
 import yaml
 
 HERE = Path(__file__).parent
@@ -27,7 +28,6 @@ IMAGES = {name: f"dask-training-{name}:dev" for name in ("operator", "runtime", 
 CANNOT = 3  # docker.sh's exit code: Docker can't be had here
 # The first test waits for the cluster: node image, images and all, if nothing is cached.
 FIRST_TIMEOUT, TIMEOUT = 3600, 300
-SKIPPED = pytest.StashKey[str]()
 STARTED = pytest.StashKey[float]()
 NAMESPACES = pytest.StashKey[list[str]]()  # what a report of the test's failure is to show
 
@@ -38,7 +38,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(trylast=True)  # what -k and -m leave
 def pytest_collection_modifyitems(config, items):
-    """Puts the tests on the cluster last, and leaves them out where Docker can't be had."""
+    """Gives the tests on the cluster their time, and leaves them out where Docker can't be had."""
     ours = [item for item in items if HERE in item.path.parents]
     for item in ours:
         item.add_marker(pytest.mark.e2e)
@@ -46,29 +46,23 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.timeout(TIMEOUT))
     if not ours or config.option.collectonly:
         return
-    others = [item for item in items if HERE not in item.path.parents]
-    done = script("docker.sh", "start", check=False)
+    done = _start_docker()
     if done.returncode == CANNOT:
-        config.stash[SKIPPED] = (
-            f"{len(ours)} tests on a kind cluster are skipped. {done.stderr.strip().splitlines()[-1]}"
-        )
+        reason = done.stderr.strip().splitlines()[-1]
+        streams.skip(config, f"{len(ours)} tests on a kind cluster are skipped. {reason}")
         config.hook.pytest_deselected(items=ours)
-        items[:] = others
+        items[:] = [item for item in items if item not in ours]
         return
     assert done.returncode == 0, done.stderr
     ours[0].add_marker(pytest.mark.timeout(FIRST_TIMEOUT), append=False)
-    items[:] = others + ours
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    if SKIPPED in config.stash:
-        terminalreporter.write_line(config.stash[SKIPPED], yellow=True)
-
-
-def pytest_sessionfinish(session):
-    """Where they are required, as in CI, skipped tests are a failure."""
-    if SKIPPED in session.config.stash and os.environ.get("DASK_TRAINING_REQUIRE_E2E"):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+def _start_docker() -> subprocess.CompletedProcess[str]:
+    """Several streams of tests ask for it at the same time."""
+    KUBECONFIG.parent.mkdir(exist_ok=True)
+    with (KUBECONFIG.parent / "docker.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return script("docker.sh", "start", check=False)
 
 
 def environment() -> dict[str, str]:

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from machine import slowdown
 
 from dask_training.api import ExitCode
 
@@ -80,7 +81,7 @@ def test_a_run_on_a_terminal_shows_a_live_bar_and_then_a_summary(write_job, on_t
     job = write_job(SCRIPT)
     job.write_text(job.read_text().replace("    replicas: 2", "    minReplicas: 2\n    replicas: 2"))
     session = on_terminal()
-    busy = re.compile(r"[━╸╺]{28} (\d+) of 40 tasks \(nap\) · \d+\.\d/s · 0:0\d left")
+    busy = re.compile(r"[━╸╺]{28} (\d+) of 40 tasks \(nap\) · \d+\.\d/s · 0:\d\d left")
     screen = session.wait_for(lambda screen: busy.search("\n".join(screen.lines)), seconds=60)
     assert re.search(r". Running +\d+\.\d s · 2 of 2 workers", "\n".join(screen.lines))
     assert not screen.cursor_is_visible
@@ -107,7 +108,7 @@ def test_ctrl_c_on_a_terminal_ends_the_run_soon_and_says_so(write_job, on_termin
     started = time.monotonic()
     session.write("\x03")
     assert session.wait(seconds=30) == ExitCode.INTERRUPTED
-    assert time.monotonic() - started < 6  # 3 s are the runner's promise; this machine has other things to do
+    assert time.monotonic() - started < 6 * slowdown()  # 3 s are the runner's promise
     text = "\n".join(session.screen().lines)
     assert "Ctrl-C: stopping the job; once more to stop at once" in text
     assert "train: Failed (Interrupted)" in text
@@ -130,7 +131,7 @@ def test_ten_megabytes_on_a_slow_terminal_do_not_slow_the_script(write_job, on_t
     lines = session.tail().lines
     seconds = float(re.search(r"seconds ([\d.]+)", "\n".join(lines))[1])
     assert took > 6  # so slow is the terminal
-    assert seconds < 4
+    assert seconds < 4 * slowdown()
     assert any(line.startswith("099999 xxx") for line in lines)
 
 
@@ -175,7 +176,7 @@ def test_a_reader_that_leaves_ends_the_run_quietly_and_nothing_goes_on(write_job
     done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == f"0\n{128 + signal.SIGPIPE}\n"
     assert "Error" not in (tmp_path / "err").read_text()
-    assert time.monotonic() - started < 40
+    assert time.monotonic() - started < 40 * slowdown()
 
 
 def test_a_taken_port_is_said_before_anything_starts(write_job, tmp_path):

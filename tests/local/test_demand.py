@@ -56,7 +56,7 @@ def play():
         wanted = {"distributed.adaptive.target-duration": "500ms", "distributed.admin.low-level-log-length": 0}
         with dask.config.set(wanted | memory):
             async with contextlib.AsyncExitStack() as stack:
-                scheduler = await stack.enter_async_context(Scheduler(protocol="inproc", dashboard=False))
+                scheduler = await stack.enter_async_context(Scheduler(protocol="inproc", dashboard_address=":0"))
                 client = await stack.enter_async_context(Client(scheduler.address, asynchronous=True))
                 try:
                     await scene(Scene(scheduler, client, stack))

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from machine import slowdown
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -50,7 +51,7 @@ def test_make_run_sets_everything_up_and_trains(checkout):
     assert "Installing" not in again.stdout
     started = time.monotonic()
     make(checkout, "--no-print-directory", ".venv/.runtime-installed")
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 1.0 * slowdown()
     assert len(list((checkout / "artifacts").rglob("manifest.json"))) == 2
 
 

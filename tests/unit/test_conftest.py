@@ -11,6 +11,8 @@ import psutil
 import pytest
 
 CONFTEST = Path(__file__).parent.parent / "conftest.py"
+# Of the tests that run this test.
+OURS = {"PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"}
 
 
 @pytest.fixture
@@ -22,10 +24,12 @@ def session(tmp_path):
             CONFTEST.read_text().replace("GRACE_SECONDS = 5.0", "GRACE_SECONDS = 0.5")
         )
         (tmp_path / "test_it.py").write_text(source)
+        environment = {name: value for name, value in os.environ.items() if name not in OURS}
+        environment["PYTHONPATH"] = str(CONFTEST.parent / "support")
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir=.", "."],
             cwd=tmp_path,
-            env={name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
+            env=environment,
             capture_output=True,
             text=True,
             timeout=60,

@@ -21,6 +21,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from hypothesis import given
 from hypothesis import strategies as st
+from machine import slowdown
 from s3fs.errors import translate_boto_error
 
 from dask_training.artifacts.faults import Fault, Secrets, StalledError, StoppedError, classify, describe, store_error
@@ -223,7 +224,7 @@ def test_a_call_that_never_succeeds_ends_at_the_deadline_with_its_cause():
     started = time.monotonic()
     with pytest.raises(StoreUnavailableError) as caught:
         call(raising(*[answer(503)] * 99), action="x", where="y", deadline_seconds=0.5, secrets=NO_SECRETS, stop=bool)
-    assert 0.4 < time.monotonic() - started < 1.5
+    assert 0.4 < time.monotonic() - started < 1.5 * slowdown()
     assert caught.value.__cause__ is not None
 
 
@@ -240,7 +241,7 @@ def test_waiting_for_the_next_attempt_ends_soon_after_stop():
             secrets=NO_SECRETS,
             stop=stop.is_set,
         )
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 1.5 * slowdown()
 
 
 def test_work_in_parallel_is_returned_in_order():
@@ -264,7 +265,7 @@ def test_the_first_error_ends_the_others_and_is_the_one_raised():
     started = time.monotonic()
     with pytest.raises(ValueError, match="three"):
         in_parallel(work, range(1000), threads=4, stop=bool)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 2 * slowdown()
     assert len(begun) < 20
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("artifacts")]
 
