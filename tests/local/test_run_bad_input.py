@@ -1,6 +1,7 @@
 """What bad input gets: one clear message, the right exit code, logs kept, nothing left (the fixture sees to that)."""
 
 import http.server
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from machine import slowdown
 
 LOGS = {"logs/runner.log", "logs/scheduler.log", "logs/worker-0.log"}
-RECORDS = {"metrics.json", "environment.json", "performance_report.html", "profile.html"}
+RECORDS = {"metrics.json", "summary.json", "environment.json", "performance_report.html", "profile.html"}
 
 
 def test_invalid_yaml_names_line_and_column(run_job):
@@ -286,6 +287,9 @@ time.sleep(60)
     assert run.finished["reason"] == "SchedulerFailed"
     assert run.kept() >= LOGS | RECORDS
     assert "Not available" in (run.folder / "performance_report.html").read_text()
+    summary = json.loads((run.folder / "summary.json").read_text())
+    assert (summary["reason"], summary["exitCode"]) == ("SchedulerFailed", 69)
+    assert not summary.keys() & {"tasks", "bytes", "threadSeconds"}, "nobody knows"
 
 
 def test_another_attempt_follows_as_the_job_allows(run_job, make_job, tmp_path):

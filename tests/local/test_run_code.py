@@ -5,6 +5,8 @@ import zipfile
 
 import pytest
 
+from dask_training.runner import run_summary
+
 CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "my-code"}}
 
 PIDS = """
@@ -248,7 +250,7 @@ print(set(Parallel()(delayed(value)(i) for i in range(3))), iniconfig.VALUE)
 
 def test_what_is_kept_of_a_run(run_job, make_job):
     run = run_job(make_job(script="import os; open(os.environ['ARTIFACTS_DIR'] + '/model.bin', 'w').write('m')"))
-    records = {"metrics.json", "environment.json", "performance_report.html", "profile.html"}
+    records = {"metrics.json", "summary.json", "environment.json", "performance_report.html", "profile.html"}
     logs = {"logs/runner.log", "logs/scheduler.log", "logs/worker-0.log"}
     assert run.kept() == {"model.bin"} | records | logs
     for name in ("performance_report.html", "profile.html"):
@@ -259,18 +261,29 @@ def test_what_is_kept_of_a_run(run_job, make_job):
     assert environment["packages"]["scikit-learn"]
     assert environment["cluster"]["scheduler"]["packages"]["distributed"] == environment["packages"]["distributed"]
     assert "Registered to" in (run.folder / "logs" / "worker-0.log").read_text()
+    assert environment["spec"]["workers"]["replicas"] == 1
+    assert environment["spec"]["runner"]["script"].startswith("sha256:")
+    summary = run_summary.read((run.folder / "summary.json").read_bytes())
+    used = summary.resource_seconds
+    assert summary.resource_basis == "used"
+    assert used.by_role.keys() == {"scheduler", "workers", "runner"}
+    assert min(min(each.cpu, each.memory_gib) for each in used.by_role.values()) > 0
+    assert used.cpu == pytest.approx(run.finished["cpuSeconds"], abs=0.01)
+    assert summary.timings.total >= summary.timings.startup + summary.timings.script
+    assert summary.cost is None, "nobody said what an hour costs"
 
 
 def test_names_that_are_the_runs_own_are_made_way_for(run_job, make_job):
     script = """
 import os
 os.chdir(os.environ["ARTIFACTS_DIR"])
-for name in ("manifest.json", "profile.html", "metrics.json"):
+for name in ("manifest.json", "profile.html", "metrics.json", "summary.json"):
     open(name, "w").write("mine")
 os.mkdir("logs")
 open("logs/own.log", "w").write("mine")
 """
     run = run_job(make_job(script=script))
     assert run.exit_code == 0, run.finished
-    assert {"manifest.user.json", "profile.user.html", "metrics.user.json", "logs.user/own.log"} <= run.kept()
+    users = {"manifest.user.json", "summary.user.json", "profile.user.html", "metrics.user.json", "logs.user/own.log"}
+    assert users <= run.kept()
     assert "manifest.json is kept as manifest.user.json" in run.notices

@@ -15,7 +15,7 @@ import pandas as pd
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # What is kept of every attempt with two workers, beside metrics.json, the script's own files and the manifest.
 RECORDS = {
-    "environment.json", "performance_report.html", "profile.html",
+    "summary.json", "environment.json", "performance_report.html", "profile.html",
     "logs/runner.log", "logs/scheduler.log", "logs/worker-0.log", "logs/worker-1.log",
 }  # fmt: skip
 _SEQUENTIAL = """

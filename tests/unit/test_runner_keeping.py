@@ -5,6 +5,7 @@ import pytest
 from dask_training.api import ExitCode, Reason
 from dask_training.errors import ArtifactError
 from dask_training.model import TrainingJob
+from dask_training.runner.attempt_record import AttemptRecord
 from dask_training.runner.keeping import Keeper, Place
 from dask_training.runner.verdict import Outcome
 from dask_training.runner.workspace import Workspace
@@ -41,7 +42,7 @@ def test_a_store_that_was_found_closed_is_named_once_whenever_the_code_ends(keep
     closed = keeper.check()
     assert closed.message == WORDS
     outcome = closed if noticed else Outcome(Reason.COMPLETED, "the code ran to its end", ExitCode.OK, 0)
-    outcome, kept = keeper.keep(outcome, {"accuracy": 0.9}, {}, hurried=False)
+    outcome, kept = keeper.keep(outcome, {"accuracy": 0.9}, AttemptRecord(started=0.0, startup=1.0), hurried=False)
     assert outcome.reason is Reason.ARTIFACT_STORE_FAILED
     assert outcome.message.count(WORDS) == 1
     assert outcome.message.endswith("Nothing is kept.")
@@ -52,7 +53,7 @@ def test_a_store_that_was_found_closed_is_named_once_whenever_the_code_ends(keep
 def test_a_failure_of_the_code_is_told_before_that_of_the_store(keeper):
     keeper.check()
     failed = Outcome(Reason.RUNNER_FAILED, "ValueError: bad rows", 1, 1)
-    outcome, _ = keeper.keep(failed, {}, {}, hurried=False)
+    outcome, _ = keeper.keep(failed, {}, AttemptRecord(started=0.0, startup=1.0), hurried=False)
     assert (outcome.reason, outcome.exit_code) == (Reason.RUNNER_FAILED, 1)
     assert outcome.message == f"ValueError: bad rows\n{WORDS}\nNothing is kept."
 

@@ -168,6 +168,7 @@ class DaskBackend(DaskDistributedBackend):
             shared_from=self._shared_from,
             pinned=self._pinned,
             on_progress=self.on_progress,
+            on_call_end=defaults().on_call_end,
             is_guest=defaults().is_guest,
         )
         self._call = Call(self.parallel, view, store_of(view), settings)

@@ -18,8 +18,8 @@ from dask_training.joblib_backend.driver import Batch, Driver, SendSettings
 from dask_training.joblib_backend.frames import Frames
 from dask_training.joblib_backend.lookahead import Lookahead
 from dask_training.joblib_backend.payload import Packing, function_name
-from dask_training.joblib_backend.progress import Progress
-from dask_training.joblib_backend.registration import OnProgress
+from dask_training.joblib_backend.progress import Progress, Work
+from dask_training.joblib_backend.registration import OnCallEnd, OnProgress
 from dask_training.joblib_backend.remote import Outcome
 
 SHORT_SECONDS = 0.1  # what is left of a call, if it takes no longer than this, is cut into few equal batches
@@ -34,6 +34,7 @@ class CallSettings(SendSettings):
 
     pinned: Mapping[int, Entry] = field(default_factory=dict)
     on_progress: OnProgress | None = None
+    on_call_end: OnCallEnd | None = None
 
 
 class Report(NamedTuple):
@@ -59,6 +60,7 @@ class Call:
         self._settled = threading.Event()
         self._lookahead: Lookahead | None = None
         self._progress: Progress | None = None
+        self._work = Work()
         self._outstanding = 0  # batches that joblib waits for; changes under `_lock`
         self._loop = view.client.loop.asyncio_loop
         self._driver = Driver(
@@ -120,6 +122,8 @@ class Call:
         self._settled.set()
         if self._progress is not None:
             self._progress.finish()
+        if self._settings.on_call_end is not None:
+            self._work.tell(self._settings.on_call_end)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._driver.close)
         self._packing.close()
@@ -133,6 +137,7 @@ class Call:
         report = Report(None, result) if isinstance(result, BaseException) else _read(result)
         with self._lock:
             self._outstanding -= 1
+        self._work.add(len(report.results or ()), report.seconds)
         self._guard(lambda: batch.callback(report))
         if self._progress is not None:
             self._progress.update(self._parallel.n_completed_tasks, self._total())

@@ -1,4 +1,4 @@
-"""Progress of a call, told at most ten times a second and always at the end."""
+"""Progress of a call, told at most ten times a second and always at the end; and what it was in all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 
-from dask_training.joblib_backend.registration import OnProgress
+from dask_training.joblib_backend.registration import OnCallEnd, OnProgress
 
 SECONDS_BETWEEN = 0.1
 
@@ -54,3 +54,25 @@ class Progress:
         except Exception:
             logger.exception("on_progress failed; this call's progress is not told any more")
             self._tell = _tell_nobody
+
+
+class Work:
+    """What a call had done: its tasks, their batches and the seconds that these ran. One thread adds; another tells."""
+
+    def __init__(self) -> None:
+        self._tasks = 0
+        self._batches = 0
+        self._seconds = 0.0
+
+    def add(self, tasks: int, seconds: float) -> None:
+        """One batch more is done."""
+        self._tasks += tasks
+        self._batches += 1
+        self._seconds += seconds
+
+    def tell(self, on_call_end: OnCallEnd) -> None:
+        """Say it, once; an exception of the callback's is logged."""
+        try:
+            on_call_end(self._tasks, self._batches, self._seconds)
+        except Exception:
+            logger.exception("on_call_end failed")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 OnProgress: TypeAlias = "Callable[[int, int | None, int, str], None]"
+OnCallEnd: TypeAlias = "Callable[[int, int, float], None]"
 
 NAMES = ("dask", "dask.distributed")  # the second is what scripts of 2017 to 2019 say
 
@@ -22,6 +23,7 @@ class Defaults:
     wait_for_workers_timeout: float = 60.0
     scatter: str | Sequence[Any] | None = "auto"
     on_progress: OnProgress | None = None
+    on_call_end: OnCallEnd | None = None
     is_guest: bool = False
 
 
@@ -45,6 +47,7 @@ def register(
     wait_for_workers_timeout: float = 60.0,
     scatter: str | Sequence[Any] | None = "auto",
     on_progress: OnProgress | None = None,
+    on_call_end: OnCallEnd | None = None,
     is_guest: bool = False,
 ) -> None:
     """Make joblib's "dask" and "dask.distributed" this backend, with these defaults for backends made later.
@@ -57,6 +60,7 @@ def register(
     wait_for_workers_timeout: seconds to wait for workers, at a call's start and when all are lost; 0: not.
     scatter: "auto", or objects to send to the workers ahead of the first task.
     on_progress: called with (done, total or None, number of the call, function name), at most ten times a second.
+    on_call_end: called once at a call's end with (tasks done, batches they were sent in, seconds that they ran).
     is_guest: the cluster is somebody else's: nothing stays in its workers but what was imported. Calls inside tasks run
         in the task's own thread.
 
@@ -81,6 +85,7 @@ def register(
         wait_for_workers_timeout=wait_for_workers_timeout,
         scatter=scatter,
         on_progress=on_progress,
+        on_call_end=on_call_end,
         is_guest=is_guest,
     )
     for name in NAMES:

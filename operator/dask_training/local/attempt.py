@@ -13,12 +13,14 @@ import msgspec
 
 from dask_training.api import Env, Phase, Reason
 from dask_training.certificates import make_certificates
+from dask_training.costs import Amounts, Prices, ResourceSeconds
 from dask_training.local import environment
 from dask_training.local.cluster import ClusterSize, LocalProcessCluster
 from dask_training.local.destination import Destination
 from dask_training.local.workspace import TemporaryWorkspace
 from dask_training.model import JobFile, TrainingJob
 from dask_training.runner import dask_environment
+from dask_training.runner.attempt_record import USED, AttemptRecord
 from dask_training.runner.code import child_config, name_of, runner_of, startup_timeout
 from dask_training.runner.events import ArtifactsStored, Finished, Listener, MetricValue, Notice, PhaseChanged, Timings
 from dask_training.runner.installing import install
@@ -28,7 +30,7 @@ from dask_training.runner.logs import LogFile
 from dask_training.runner.memory import MemoryWatch
 from dask_training.runner.processes import RunProcess, kill_marked
 from dask_training.runner.supervisor import ChildCommand, Limits, MemoryExceeded, StopRequested, Supervisor
-from dask_training.runner.telemetry import Telemetry
+from dask_training.runner.telemetry import ClusterReport, Telemetry
 from dask_training.runner.verdict import Outcome, OutOfMemory
 from dask_training.runner.versions import Comparison, explained
 
@@ -89,6 +91,7 @@ class Attempt:
         started: float,
         dashboard_port: int | None,
         code: Path | None,
+        prices: Prices | None = None,
     ) -> None:
         self._number = number
         self._job = job
@@ -97,6 +100,7 @@ class Attempt:
         self._listen = listener
         self._dashboard_port = dashboard_port
         self._code = code
+        self._prices = prices
         self._began = time.monotonic()
         limits = Limits.of(job, started=self._began, first_started=started)
         self._supervisor = Supervisor(limits, listener, attempt=number, on_versions=self._compare)
@@ -124,23 +128,20 @@ class Attempt:
             outcome = self._check_store() or self._install_packages() or self._run_code()
             ended = time.monotonic()
             self._listen(PhaseChanged(phase=Phase.FINALIZING, message="keeping artifacts", attempt=self._number))
-            outcome, kept = self._finalize(outcome)
+            outcome, kept = self._finalize(outcome, ended)
         finally:
             self._end_everything()
-        running_since = self._supervisor.running_since
-        usage = self._cluster.usage if self._cluster else None
-        child = self._supervisor.child.exit if self._supervisor.child else None
         return AttemptResult(
             outcome=outcome,
             attempt=self._number,
             timings=Timings(
-                starting=(running_since or ended) - self._began,
-                running=ended - running_since if running_since else None,
+                starting=self._startup_seconds(ended),
+                running=self._script_seconds(ended),
                 finalizing=time.monotonic() - ended,
             ),
             metrics=kept.metrics,
-            cpu_seconds=(usage.cpu_seconds if usage else 0.0) + (child.cpu_seconds if child else 0.0),
-            peak_worker_memory_bytes=usage.peak_worker_memory_bytes if usage else None,
+            cpu_seconds=sum(used.cpu for used in self._used().values()),
+            peak_worker_memory_bytes=self._cluster.usage.peak_worker_memory_bytes if self._cluster else None,
             worker_restarts=self._supervisor.worker_restarts,
             tasks=self._supervisor.tasks,
             artifacts=kept.stored,
@@ -241,17 +242,42 @@ class Attempt:
             death = OutOfMemory("runner", limit, "spec.runner.resources.limits.memory")
             self._memory_watch.add(child, limit, lambda _: self._supervisor.post(MemoryExceeded(death)))
 
-    def _finalize(self, outcome: Outcome) -> tuple[Outcome, Kept]:
+    def _startup_seconds(self, ended: float) -> float:
+        return (self._supervisor.running_since or ended) - self._began
+
+    def _script_seconds(self, ended: float) -> float | None:
+        since = self._supervisor.running_since
+        return ended - since if since else None
+
+    def _used(self) -> dict[str, Amounts]:
+        """What the processes that have ended have used."""
+        by_role = dict(self._cluster.usage.by_role) if self._cluster else {}
+        child = self._supervisor.child.exit if self._supervisor.child else None
+        return {**by_role, "runner": Amounts().plus(child.used)} if child else by_role
+
+    def _finalize(self, outcome: Outcome, ended: float) -> tuple[Outcome, Kept]:
         """Keeps what there is; the reports need the cluster, all else needs it gone."""
         hurried = outcome.reason is Reason.INTERRUPTED
-        versions = {}
+        report = ClusterReport()
         if self._telemetry and not hurried:
             # Without the address there never was a scheduler.
             reachable = outcome.reason is not Reason.SCHEDULER_FAILED and self._workspace.address_file.exists()
-            versions = self._telemetry.write_reports(self._workspace.reports, reachable=reachable)
+            report = self._telemetry.write_reports(self._workspace.reports, reachable=reachable)
         self._end_cluster()
+        record = AttemptRecord(
+            started=time.time() - (time.monotonic() - self._began),
+            startup=self._startup_seconds(ended),
+            script=self._script_seconds(ended),
+            report=report,
+            joblib=self._supervisor.joblib,
+            restarts=self._supervisor.worker_restarts,
+            resources=ResourceSeconds.of(self._used()),
+            basis=USED,
+            peak_worker_memory=self._cluster.usage.peak_worker_memory_bytes if self._cluster else None,
+            prices=self._prices,
+        )
         return self._keeper.keep(
-            explained(outcome, self._comparison), self._supervisor.metrics, versions, hurried=hurried
+            explained(outcome, self._comparison), self._supervisor.metrics, record, hurried=hurried
         )
 
     def _end_cluster(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from dask_training.api import Env
+from dask_training.costs import Amounts
 from dask_training.runner import channel, dask_environment, verdict
 from dask_training.runner.address import write_address
 from dask_training.runner.events import DashboardReady, Listener, Output
@@ -42,10 +43,19 @@ class ClusterSize:
 
 @dataclass
 class Usage:
-    """What the processes used, of those that have ended: CPU seconds, and the peak memory of any worker."""
+    """What the processes used, of those that have ended: by role, and the peak memory of any worker."""
 
-    cpu_seconds: float = 0.0
+    by_role: dict[str, Amounts] = field(default_factory=dict)
     peak_worker_memory_bytes: int | None = None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU seconds of all roles."""
+        return sum(used.cpu for used in self.by_role.values())
+
+    def add(self, role: str, ended: Exit) -> None:
+        """One process more has ended."""
+        self.by_role[role] = self.by_role.get(role, Amounts()).plus(ended.used)
 
 
 @dataclass
@@ -176,7 +186,7 @@ class LocalProcessCluster:
 
     def _scheduler_ended(self, ended: Exit) -> None:
         with self._lock:
-            self.usage.cpu_seconds += ended.cpu_seconds
+            self.usage.add("scheduler", ended)
             if self._closing:
                 return
         self._post(ClusterFailed(verdict.scheduler_lost(self._scheduler_log.tail(5))))
@@ -193,7 +203,7 @@ class LocalProcessCluster:
 
     def _worker_ended(self, worker: _Worker, ended: Exit) -> None:
         with self._lock:
-            self.usage.cpu_seconds += ended.cpu_seconds
+            self.usage.add("workers", ended)
             peak = self.usage.peak_worker_memory_bytes or 0
             self.usage.peak_worker_memory_bytes = max(peak, ended.peak_memory_bytes)
             if self._closing:

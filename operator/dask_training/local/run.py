@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from dask_training.costs import Prices
 from dask_training.local.attempt import Attempt, AttemptResult
 from dask_training.local.destination import Destination
 from dask_training.local.machine import check_dashboard_port, notes_on_size
@@ -31,6 +32,7 @@ class LocalOptions:
         code: a folder in place of the ConfigMap of `spec.code`.
         workers: in place of `spec.workers.replicas`.
         args: in place of `spec.runner.args`.
+        prices: what an hour of CPU, memory and GPU costs, for the run's summary.
     """
 
     artifacts_root: Path = Path("artifacts")
@@ -38,6 +40,7 @@ class LocalOptions:
     code: Path | None = None
     workers: int | None = None
     args: tuple[str, ...] | None = None
+    prices: Prices | None = None
 
 
 class StopSignal(threading.Event):
@@ -81,6 +84,7 @@ def run_locally(
                 started=started,
                 dashboard_port=options.dashboard_port,
                 code=options.code,
+                prices=options.prices,
             )
             result = _run_until(stop, attempt)
         failures.append(retry.Failure(reason=result.outcome.reason, exit_code=result.outcome.script_exit_code))

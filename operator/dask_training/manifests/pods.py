@@ -18,6 +18,7 @@ from dask_training.manifests.attempt import Attempt
 from dask_training.manifests.volumes import Mounted
 from dask_training.model import Spec, TrainingJob
 from dask_training.model.job import EnvVar, Resources, Runner
+from dask_training.model.reserved import requests_of
 from dask_training.model.scripts import modules_imported_by
 
 Manifest: TypeAlias = dict[str, Any]
@@ -26,14 +27,6 @@ PROGRAM: Final = ("python", "-m", "dask_training.runner.pod")
 GRACE_SECONDS: Final = {Role.RUNNER: 30, Role.SCHEDULER: 2, Role.WORKER: 60, Role.READER: 2}
 ENGINE_GRACE_SECONDS: Final = 10
 READER_SECONDS: Final = 600
-# So little that a job finds room on a small machine; what it needs is for its spec to say. No limits: a CPU limit
-# makes a start several times slower.
-_DEFAULT_REQUESTS: Final = {
-    Role.SCHEDULER: {"cpu": "100m", "memory": "256Mi"},
-    Role.RUNNER: {"cpu": "100m", "memory": "256Mi"},
-    Role.WORKER: {"cpu": "100m", "memory": "256Mi"},
-    Role.READER: {"cpu": "50m", "memory": "128Mi"},
-}
 # What an engine of CML is told of itself.
 _CDSW: Final = {"CDSW_ENGINE_ID": "metadata.name", "CDSW_IP_ADDRESS": "status.podIP"}
 # Neither may be moved to save a node: the attempt would be over.
@@ -230,10 +223,7 @@ def _container(
 
 
 def _resources(role: Role, given: Resources) -> Manifest:
-    """As given; for what is neither requested nor limited a small request, so that the scheduler counts the pod."""
-    defaults = {key: value for key, value in _DEFAULT_REQUESTS[role].items() if key not in given.limits}
-    requests = {**defaults, **given.requests}
-    return {"requests": requests, **({"limits": dict(given.limits)} if given.limits else {})}
+    return {"requests": requests_of(role, given), **({"limits": dict(given.limits)} if given.limits else {})}
 
 
 def _environment(

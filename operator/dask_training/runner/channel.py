@@ -53,7 +53,17 @@ class Exited(Event, frozen=True, tag="exited"):
     code: int
 
 
-Message: TypeAlias = Ready | Started | Ended | Raised | Exited | Progress | MetricsReported | Notice | WorkersChanged
+class JoblibCall(Event, frozen=True, tag="joblibCall"):
+    """A joblib call on the cluster is over: its tasks that were done, their batches, and the seconds that these ran."""
+
+    tasks: int
+    batches: int
+    seconds: float
+
+
+Message: TypeAlias = (
+    Ready | Started | Ended | Raised | Exited | Progress | MetricsReported | Notice | WorkersChanged | JoblibCall
+)
 
 
 class Channel:

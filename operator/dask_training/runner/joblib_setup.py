@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from dask_training.runner.channel import Channel
+from dask_training.runner.channel import Channel, JoblibCall
 from dask_training.runner.events import Progress
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ def turn_on(config: JoblibConfig, client: Client, channel: Channel) -> joblib.pa
     def on_progress(done: int, total: int | None, call: int, name: str) -> None:
         channel.send(Progress(done=done, total=total, call=call, name=name))
 
+    def on_call_end(tasks: int, batches: int, seconds: float) -> None:
+        channel.send(JoblibCall(tasks=tasks, batches=batches, seconds=seconds))
+
     if config.upstream:
         return joblib.parallel_config(backend=config.backend)
     joblib_backend.register(
@@ -54,6 +57,7 @@ def turn_on(config: JoblibConfig, client: Client, channel: Channel) -> joblib.pa
         wait_for_workers_timeout=config.loss_grace,
         scatter=config.scatter,
         on_progress=on_progress,
+        on_call_end=on_call_end,
         is_guest=config.is_guest,
     )
     if config.backend == "dask":

@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from dask_training.api import ExitCode, Phase, Reason
 from dask_training.artifacts import ArtifactStore, Manifest, over_limit, refused
 from dask_training.errors import ArtifactError
 from dask_training.model import TrainingJob
-from dask_training.runner import records
+from dask_training.runner import records, run_summary
+from dask_training.runner.attempt_record import AttemptRecord
 from dask_training.runner.events import ArtifactsStored, Listener, MetricValue, Notice
 from dask_training.runner.verdict import Outcome, mebibytes
 from dask_training.runner.workspace import Workspace
@@ -84,13 +84,13 @@ class Keeper:
                 return None
 
     def keep(
-        self, outcome: Outcome, reported: Mapping[str, MetricValue], versions: Mapping[str, Any], *, hurried: bool
+        self, outcome: Outcome, reported: Mapping[str, MetricValue], record: AttemptRecord, *, hurried: bool
     ) -> tuple[Outcome, Kept]:
         """Stores everything; the outcome changes where it succeeded but not all of it could be kept.
 
         `hurried` gives the store little more than a second.
         """
-        metrics = self._gather(outcome, reported, versions)
+        metrics = self._gather(outcome, reported, record)
         problem = self._set_aside()
         stop = threading.Event()
         timer = threading.Timer(_HURRY_SECONDS, stop.set)
@@ -105,7 +105,7 @@ class Keeper:
         return _with_problem(outcome, problems), Kept(metrics, stored)
 
     def _gather(
-        self, outcome: Outcome, reported: Mapping[str, MetricValue], versions: Mapping[str, Any]
+        self, outcome: Outcome, reported: Mapping[str, MetricValue], record: AttemptRecord
     ) -> dict[str, MetricValue]:
         """Puts all that is kept into the artifacts folder."""
         artifacts = self._workspace.artifacts
@@ -123,7 +123,10 @@ class Keeper:
             "attempt": self._attempt,
         }
         run = {"reason": outcome.reason, "message": outcome.message, "exitCode": outcome.exit_code}
-        records.write_environment(artifacts, job=job, layer=layer, cluster=versions, run=run)
+        spec = self._job.to_body()["spec"]
+        records.write_environment(artifacts, job=job, layer=layer, cluster=record.report.versions, run=run, spec=spec)
+        summary = record.summary(self._job, self._attempt, outcome, metrics)
+        (artifacts / run_summary.FILE).write_bytes(summary.to_json())
         for report in self._workspace.reports.iterdir():
             shutil.move(report, artifacts / report.name)
         records.move_logs(self._workspace.logs, artifacts)

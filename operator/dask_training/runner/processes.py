@@ -17,6 +17,7 @@ from typing import IO
 import psutil
 
 from dask_training.api import Env
+from dask_training.costs import Amounts
 from dask_training.runner.forked import Forked
 from dask_training.runner.lifeline import Lifeline
 
@@ -27,11 +28,20 @@ MAX_LINE_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Exit:
-    """How a process ended: `code` as in `Popen.returncode`; CPU seconds and peak memory with its own children's."""
+    """How a process ended: `code` as in `Popen.returncode`; CPU seconds and peak memory with its own children's.
+
+    `lived_seconds`: from its start to its end.
+    """
 
     code: int
     cpu_seconds: float
     peak_memory_bytes: int
+    lived_seconds: float = 0.0
+
+    @property
+    def used(self) -> Amounts:
+        """Its CPU seconds, and its memory for as long as it lived."""
+        return Amounts(cpu=self.cpu_seconds, memory_gib=self.peak_memory_bytes / 1024**3 * self.lived_seconds)
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,7 @@ class RunProcess:
             started = _adopt(command)
         else:
             started = _execute(command, env, cwd, lifeline, with_events=on_event is not None)
+        self._began = time.monotonic()
         self._pid = started.pid
         self._popen = started.popen
         self._on_exit = on_exit
@@ -141,6 +152,7 @@ class RunProcess:
             code=code,
             cpu_seconds=usage.ru_utime + usage.ru_stime,
             peak_memory_bytes=usage.ru_maxrss * _MAXRSS_UNIT,
+            lived_seconds=time.monotonic() - self._began,
         )
         self._kill_leftovers()
         for reader in self._readers:

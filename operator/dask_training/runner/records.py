@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -13,12 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dask_training.runner import run_summary
 from dask_training.runner.events import MetricValue
 from dask_training.runner.script_api import METRICS_FILE
 
 ENVIRONMENT_FILE = "environment.json"
 LOGS_FOLDER = "logs"
-RESERVED = ("manifest.json", ENVIRONMENT_FILE, "performance_report.html", "profile.html", LOGS_FOLDER)
+RESERVED = ("manifest.json", ENVIRONMENT_FILE, run_summary.FILE, "performance_report.html", "profile.html", LOGS_FOLDER)
 
 
 def make_way(artifacts: Path) -> list[str]:
@@ -79,17 +81,32 @@ def write_environment(
     layer: Path | None,
     cluster: Mapping[str, Any],
     run: Mapping[str, object],
+    spec: Mapping[str, Any],
 ) -> None:
     """Writes `environment.json`: what ran where, with which versions; no values of environment variables."""
     record = {
         "job": job,
         "run": run,
+        "spec": without_values(spec),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": installed_packages(layer),
         "cluster": cluster,
     }
     (artifacts / ENVIRONMENT_FILE).write_text(json.dumps(record, indent=2, default=str) + "\n")
+
+
+def without_values(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's spec to be kept: of a script its checksum, of environment variables their names."""
+    kept: dict[str, Any] = {}
+    for name, value in spec.items():
+        if name == "env":
+            kept[name] = [variable["name"] for variable in value]
+        elif name == "script":
+            kept[name] = f"sha256:{hashlib.sha256(value.encode()).hexdigest()}"
+        else:
+            kept[name] = without_values(value) if isinstance(value, Mapping) else value
+    return kept
 
 
 def move_logs(logs: Path, artifacts: Path) -> None:

@@ -85,6 +85,15 @@ class JoblibWork(_Part, frozen=True, kw_only=True):
     batches: int = 0
     seconds: float = 0.0
 
+    def plus(self, tasks: int, batches: int, seconds: float) -> JoblibWork:
+        """With one call more."""
+        return JoblibWork(
+            calls=self.calls + 1,
+            tasks=self.tasks + tasks,
+            batches=self.batches + batches,
+            seconds=round(self.seconds + seconds, 6),
+        )
+
 
 class ThreadSeconds(_Part, frozen=True, kw_only=True):
     """Seconds that threads of workers were there, and those in which they computed a task."""

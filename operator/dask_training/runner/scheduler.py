@@ -16,6 +16,7 @@ from distributed.diagnostics.task_stream import TaskStreamPlugin
 from distributed.http.utils import get_handlers
 
 from dask_training.runner import lifeline
+from dask_training.runner.accounting import Accounting
 from dask_training.runner.channel import Channel, Ready
 
 # Not upstream's proxy, info and json: nobody asks them, and they tell anybody what a job computes.
@@ -85,6 +86,7 @@ async def serve(
     scheduler = Scheduler(host=host, port=options.port, dashboard_address=http_address, dashboard=False)
     if prepare is not None:
         prepare(scheduler)
+    scheduler.add_plugin(Accounting(scheduler))
     closing: set[asyncio.Future[None]] = set()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, lambda: closing.add(asyncio.ensure_future(scheduler.close())))

@@ -29,6 +29,7 @@ from dask_training.runner.forked import Forked
 from dask_training.runner.lifeline import Lifeline
 from dask_training.runner.logs import LogFile
 from dask_training.runner.processes import Exit, RunProcess, end_all
+from dask_training.runner.run_summary import JoblibWork
 from dask_training.runner.verdict import Outcome, OutOfMemory
 
 # Enough for `finally` blocks; SIGINT has to end everything within 3 s.
@@ -179,6 +180,7 @@ class Supervisor:
         self._calls: dict[int, int] = {}
         self.running_since: float | None = None
         self.metrics: dict[str, MetricValue] = {}
+        self.joblib = JoblibWork()
         self.worker_restarts = 0
         self.child: RunProcess | None = None
 
@@ -254,7 +256,7 @@ class Supervisor:
         """Takes note of what the child said in its last moments, such as metrics; the outcome stands already."""
         while not self._queue.empty():
             item = self._queue.get()
-            if isinstance(item, MetricsReported | Progress):
+            if isinstance(item, MetricsReported | Progress | channel.JoblibCall):
                 self._note(item)
 
     def _handle(self, item: _Item, what: str) -> Outcome | None:  # noqa: PLR0912 - a table, one line for each
@@ -284,11 +286,14 @@ class Supervisor:
                 self._worker_ended(item)
             case MemoryExceeded(memory=memory):
                 self._memory.append(memory)
-            case MetricsReported() | Progress() | Notice():
+            case MetricsReported() | Progress() | Notice() | channel.JoblibCall():
                 self._note(item)
         return None
 
     def _note(self, event: Event) -> None:
+        if isinstance(event, channel.JoblibCall):
+            self.joblib = self.joblib.plus(event.tasks, event.batches, event.seconds)
+            return
         if isinstance(event, MetricsReported):
             self.metrics = event.metrics
         if isinstance(event, Progress):

@@ -8,18 +8,29 @@ import html
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dask_training.errors import StartupDeadlineError
 from dask_training.runner.address import scheduler_address
+from dask_training.runner.run_summary import ClusterFacts
 from dask_training.runner.versions import Comparison, packages_of
 
 _POLL_SECONDS = 0.25
 _RPC_SECONDS = 10.0
 _LOOK_SECONDS = 5.0
 _ASKED_AT_ONCE = 50  # workers, for their versions: the scheduler connects to each
+_FACTS_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class ClusterReport:
+    """What a cluster said at its end: versions on scheduler and workers as far as known, and what was counted there."""
+
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    facts: ClusterFacts | None = None
 
 
 async def profile_page(dask_scheduler: Any, start: float) -> str:
@@ -44,6 +55,7 @@ class Telemetry:
         self._on_workers = on_workers
         self._timeout = timeout
         self._client: Any = None
+        self._facts: ClusterFacts | None = None
         self._seen = -1
         self._comparison: Comparison | None = None
         self._on_difference: Callable[[str], None] = lambda _: None
@@ -59,10 +71,9 @@ class Telemetry:
         self._on_difference = on_difference
         self._comparison = comparison
 
-    def write_reports(self, folder: Path, *, reachable: bool = True) -> dict[str, Any]:
+    def write_reports(self, folder: Path, *, reachable: bool = True) -> ClusterReport:
         """Writes `performance_report.html` and `profile.html`; where there is no scheduler any more, they say so.
 
-        Returns the versions of Python and packages on scheduler and workers, where they can be had, and what differed.
         A scheduler that is not `reachable` is not waited for.
         """
         if self._client is None and reachable:
@@ -81,9 +92,20 @@ class Telemetry:
             kept = {role: versions[role] for role in ("scheduler", "workers")}
         if self._comparison is not None:
             kept["differences"] = self._comparison.summary
-        return kept
+        return ClusterReport(kept, self._facts)
 
     async def _fetch(self) -> Sequence[Any]:
+        """What comes in milliseconds first: the reports keep the scheduler busy for much longer."""
+        await self._fetch_facts()
+        return await self._fetch_reports()
+
+    async def _fetch_facts(self) -> None:
+        from dask_training.runner import accounting  # noqa: PLC0415 - distributed reads its settings once
+
+        with contextlib.suppress(Exception):  # as reports: what is not there does not decide how a run ends
+            self._facts = await asyncio.wait_for(accounting.read(self._client), _FACTS_SECONDS)
+
+    async def _fetch_reports(self) -> Sequence[Any]:
         """All at once: the end of a run should not take long."""
         client = self._client
         return await asyncio.gather(

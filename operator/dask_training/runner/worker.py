@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import distributed.worker  # noqa: F401 - the slow part, imported before the scheduler is looked for
-from distributed import Worker
 from distributed.core import Status
 
 from dask_training import dask_ml_compat, joblib_backend
@@ -19,6 +18,7 @@ from dask_training.runner import lifeline, preimport
 from dask_training.runner.address import scheduler_address
 from dask_training.runner.channel import Channel, Ready
 from dask_training.runner.drain import drain
+from dask_training.runner.worker_usage import CountingWorker
 
 DRAINED = "drained"
 # Reasons that distributed gives for closing a worker that is not wanted any more.
@@ -38,7 +38,7 @@ class WorkerOptions:
     startup_timeout: float
 
 
-class JobWorker(Worker):
+class JobWorker(CountingWorker):
     """A worker that remembers why it was closed."""
 
     closed_because = ""

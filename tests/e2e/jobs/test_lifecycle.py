@@ -95,7 +95,7 @@ def test_a_job_trains_on_its_workers_keeps_its_model_and_leaves_nothing(jobs, ma
     assert status["artifacts"]["manifestSHA256"] == kept.sha256
     assert (status["artifacts"]["files"], status["artifacts"]["bytes"]) == (len(kept.files), kept.bytes)
     logs = {"logs/runner.log", "logs/scheduler.log", "logs/worker-0.log", "logs/worker-1.log"}
-    records = {"metrics.json", "environment.json", "performance_report.html", "profile.html"}
+    records = {"metrics.json", "summary.json", "environment.json", "performance_report.html", "profile.html"}
     assert kept.files == {"model.joblib"} | logs | records
     assert "trained on 150 rows" in (kept.folder / "logs/runner.log").read_text()
     assert json.loads((kept.folder / "metrics.json").read_text())["note"] == "not a number"

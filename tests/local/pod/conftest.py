@@ -122,10 +122,10 @@ class Pods:
         for number in range(workers):
             self.start("worker", f"forest-12345-1-worker-{number}")
 
-    def run(self, workers: int = 1, timeout: float = 60.0) -> Pod:
+    def run(self, workers: int = 1, timeout: float = 60.0, **env: str) -> Pod:
         """Starts all pods at once and waits for the runner's end."""
         self.start_cluster(workers)
-        runner = self.start("runner")
+        runner = self.start("runner", **env)
         runner.wait(timeout)
         return runner
 

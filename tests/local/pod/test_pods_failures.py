@@ -81,6 +81,10 @@ def test_a_scheduler_that_is_killed_ends_the_attempt(pods, wait_until):
     assert runner.termination.reason == "SchedulerFailed"
     assert attempt.worker(0).wait(10) == 69  # the kubelet starts it again
     assert "Not available" in (attempt.kept() / "performance_report.html").read_text()
+    summary = json.loads((attempt.kept() / "summary.json").read_text())
+    assert summary["reason"] == "SchedulerFailed"
+    assert not summary.keys() & {"tasks", "bytes", "threadSeconds"}, "nobody knows"
+    assert summary["resourceSeconds"]["byRole"]["workers"]["cpu"] > 0, "it ran for as long as the runner"
 
 
 def test_code_that_fails_because_the_scheduler_died_is_not_to_blame(pods, wait_until):

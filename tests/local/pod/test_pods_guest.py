@@ -137,6 +137,10 @@ def test_a_guest_works_there_and_leaves_it_as_it_was(pods, host, tmp_path, wait_
     assert "the scheduler is not the job" in (folder / "performance_report.html").read_text()
     assert "Not available" not in (folder / "profile.html").read_text()
     assert json.loads((folder / "environment.json").read_text())["cluster"]["workers"]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert "tasks" not in summary, "the scheduler counts for nobody"
+    assert summary["joblib"]["tasks"] >= 8
+    assert list(summary["resourceSeconds"]["byRole"]) == ["runner"], "the cluster is somebody else's"
 
 
 def test_the_runner_serves_the_jobs_status(pods, host, wait_until):

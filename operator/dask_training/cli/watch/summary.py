@@ -12,7 +12,9 @@ from dask_training.cli.watch.text import duration, metrics_line, plain, plural, 
 from dask_training.runner.events import ArtifactsStored, Finished, Timings
 
 # What every run keeps beside the user's own files.
-OWN_FILES = frozenset({"metrics.json", "environment.json", "performance_report.html", "profile.html", "manifest.json"})
+OWN_FILES = frozenset(
+    {"metrics.json", "summary.json", "environment.json", "performance_report.html", "profile.html", "manifest.json"}
+)
 _NAMES_SHOWN = 8
 
 

@@ -11,14 +11,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import distributed  # noqa: F401 - before the fork, so that the child has it too
 import msgspec
 
 from dask_training.api import Env, Phase, Reason
+from dask_training.costs import Prices
 from dask_training.model import TrainingJob
 from dask_training.runner import child
+from dask_training.runner.attempt_record import AttemptRecord, reserved_by
 from dask_training.runner.cgroup import oom_kills
 from dask_training.runner.code import SCRIPT_NAME, child_config, name_of, runner_of, startup_timeout
 from dask_training.runner.events import Event, MetricsReported, Notice, PhaseChanged, Progress
@@ -41,6 +42,7 @@ from dask_training.runner.supervisor import (
     StoreFailed,
     Supervisor,
 )
+from dask_training.runner.telemetry import ClusterReport
 from dask_training.runner.verdict import Outcome, OutOfMemory
 from dask_training.runner.versions import Comparison, explained
 from dask_training.runner.workspace import Workspace
@@ -65,7 +67,7 @@ class PodAttempt:
         self._link: Link | None = None
         self._store: PodStore | None = None
         self._reports: threading.Thread | None = None
-        self._versions: dict[str, Any] = {}
+        self._report = ClusterReport()
         self._comparison: Comparison | None = None
         first_started = min(began, _monotonic(os.environ.get(Env.FIRST_STARTED)) or began)
         about = self._cluster.about_workers
@@ -183,16 +185,30 @@ class PodAttempt:
             self._reports.join()
         outcome = explained(outcome, self._comparison)
         assert self._store is not None  # noqa: S101 - made first of all
-        outcome, kept = self._store.keep(outcome, self._supervisor.metrics, self._versions, hurried=hurried)
+        outcome, kept = self._store.keep(outcome, self._supervisor.metrics, self._record(ended), hurried=hurried)
         self._say(outcome, kept, ended)
         if self._link is not None and self._cluster.answers():
             self._link.say_goodbye()
         os._exit(outcome.exit_code)  # threads that wait for the cluster are not waited for
 
+    def _record(self, ended: float) -> AttemptRecord:
+        running_since, lived = self._supervisor.running_since, time.monotonic() - self._began
+        prices = Prices.read(os.environ.get(Env.PRICES, ""))
+        return AttemptRecord(
+            started=time.time() - lived,
+            startup=(running_since or ended) - self._began,
+            script=ended - running_since if running_since else None,
+            report=self._report,
+            joblib=self._supervisor.joblib,
+            restarts=self._supervisor.worker_restarts,
+            resources=reserved_by(self._job.spec, self._report.facts, lived),
+            prices=prices,
+        )
+
     def _fetch_reports(self) -> None:
         if self._link is None:
             return
-        self._versions = self._link.write_reports(self._workspace.reports, reachable=self._cluster.answers())
+        self._report = self._link.write_reports(self._workspace.reports, reachable=self._cluster.answers())
         self._link.write_logs(self._workspace.logs)
 
     def _compared(self) -> Versions | None:

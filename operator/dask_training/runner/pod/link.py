@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,13 @@ class Link(Telemetry):
         for name, text in self._logs.items():
             (folder / f"{name}.log").write_text(text)
 
-    async def _fetch(self) -> Sequence[Any]:
-        """The logs first: they come in milliseconds, and the reports keep the scheduler busy for much longer."""
+    async def _fetch_facts(self) -> None:
+        """And the logs, which come as soon."""
+        await asyncio.gather(super()._fetch_facts(), self._fetch_logs())
+
+    async def _fetch_logs(self) -> None:
         with contextlib.suppress(Exception):  # as reports: what is not there does not decide how a run ends
             self._logs = await asyncio.wait_for(logs_over_dask.collect(self._client), _LOGS_SECONDS)
-        return await super()._fetch()
 
     def say_goodbye(self) -> None:
         """Tells the scheduler that the job has ended: it need not wait for the operator to go."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from dask_training.api import Env, ExitCode, Reason
 from dask_training.artifacts import ArtifactStore
@@ -13,6 +12,7 @@ from dask_training.artifacts.layout import key_prefix
 from dask_training.errors import ArtifactError
 from dask_training.model import TrainingJob
 from dask_training.runner import records
+from dask_training.runner.attempt_record import AttemptRecord
 from dask_training.runner.events import Listener, MetricValue
 from dask_training.runner.keeping import Keeper, Kept, Place
 from dask_training.runner.pod.paths import PodPaths
@@ -63,7 +63,7 @@ class PodStore:
         self._checking.start()
 
     def keep(
-        self, outcome: Outcome, reported: Mapping[str, MetricValue], versions: Mapping[str, Any], *, hurried: bool
+        self, outcome: Outcome, reported: Mapping[str, MetricValue], record: AttemptRecord, *, hurried: bool
     ) -> tuple[Outcome, Kept]:
         """Stores everything; see `Keeper.keep`."""
         if self._checking is not None:
@@ -72,7 +72,7 @@ class PodStore:
         if self._keeper is None:
             failure = self._failure if outcome.succeeded else None
             return failure or outcome, Kept(dict(reported))
-        return self._keeper.keep(outcome, reported, versions, hurried=hurried)
+        return self._keeper.keep(outcome, reported, record, hurried=hurried)
 
     def _open_nicely(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)  # of this thread alone, which ends soon
