@@ -17,6 +17,7 @@ NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/train.py"))
 # Scripts that use Dask themselves; the others are plain code for joblib.
 ABOUT_DASK = [
     "batch-prediction",
+    "fraud",
     "scaling",
     "taxi",
 ]
@@ -87,6 +88,7 @@ def test_each_example_is_known():
     assert NAMES == [
         "airline",
         "flights",
+        "fraud",
         "gpu",
         "quickstart",
         "scaling",
