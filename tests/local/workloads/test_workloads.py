@@ -1,8 +1,12 @@
-"""What people bring that no other test shows: Dask's collections, dask_ml's estimators, XGBoost in a search, small data."""
+"""What people bring that no other test shows: Dask's collections, dask_ml's estimators, XGBoost in a search."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+pytestmark = pytest.mark.timeout(300)  # the first test of each job waits for all of it
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,7 @@ def test_generalized_linear_models_and_clusters(outcome):
 
 def test_partial_fit_models_learn_block_by_block(outcome):
     assert "partial_fit" in outcome.pop("forest")
-    assert outcome.pop("k-means") > 0.5
+    assert outcome.pop("k-means") == 1
     assert {"SGD", "MLP", "naive Bayes"} == outcome.keys()
     assert min(outcome.values()) > 0.85
 
@@ -74,8 +78,11 @@ def test_xgboost_in_a_search_scores_as_in_sequence(small):
 
 
 def test_xgboost_takes_the_threads_of_its_worker_and_not_of_the_machine(small):
-    """And more where the script says so: what is measured here can tell one from the other."""
-    assert small["threads"] == {"default": [1, 0], "three": [1, 2], "in_runner": False}
+    threads = small["threads"]
+    assert not threads["in_runner"]
+    assert threads["here"] == 0, "with n_jobs left out, and with n_jobs=os.cpu_count()"
+    if os.cpu_count() > 1:
+        assert threads["without_limits"] > 0, "what is counted can tell one from the other"
 
 
 def test_small_data_and_one_worker_will_do(small):

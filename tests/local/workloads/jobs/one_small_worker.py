@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import joblib
 import numpy as np
-import psutil
 from joblib import Parallel, delayed
 from sklearn.datasets import load_diabetes, load_iris, load_linnerud, load_wine
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.multioutput import MultiOutputRegressor
-from threadpoolctl import threadpool_info
 from xgboost import XGBClassifier
 
 
@@ -33,13 +33,28 @@ def search():
     return {"scores": found.tolist(), "same": bool(np.array_equal(found, expected))}
 
 
-def threads_of_a_fit(n_jobs):
-    """How many threads OpenMP may use here, and how many more this process has while and after XGBoost trains."""
-    before = psutil.Process().num_threads()
-    X, y = load_iris(return_X_y=True)
-    XGBClassifier(n_estimators=2, n_jobs=n_jobs).fit(X, y)
-    openmp = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"}
-    return os.getpid(), max(openmp), psutil.Process().num_threads() - before
+EXTRA_THREADS = """
+import os, psutil
+import numpy as np
+from xgboost import XGBClassifier
+
+X = np.random.default_rng(0).random((20_000, 20))
+before = psutil.Process().num_threads()
+for n_jobs in (None, os.cpu_count()):
+    XGBClassifier(n_estimators=2, n_jobs=n_jobs).fit(X, X[:, 0] > 0.5)
+print(psutil.Process().num_threads() - before)
+"""
+
+
+def extra_threads():
+    """How many threads XGBoost adds to a process that a task starts: as it is, and if it were not told its share."""
+    limits = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT")
+    free = {name: value for name, value in os.environ.items() if name not in limits}
+    found = []
+    for environment in (os.environ, free):
+        command = [sys.executable, "-c", EXTRA_THREADS]
+        found.append(int(subprocess.run(command, env=environment, capture_output=True, check=True).stdout))
+    return os.getpid(), found
 
 
 def small_data():
@@ -51,11 +66,10 @@ def small_data():
     return {"iris": flowers.mean(), "diabetes": sugar.mean(), "linnerud": len(athletes.estimators_)}
 
 
-(by_default,) = Parallel()([delayed(threads_of_a_fit)(None)])
-(told_three,) = Parallel()([delayed(threads_of_a_fit)(3)])
+((pid, threads),) = Parallel()([delayed(extra_threads)()])
 outcomes = {
     "search": search(),
-    "threads": {"default": by_default[1:], "three": told_three[1:], "in_runner": by_default[0] == os.getpid()},
+    "threads": {"in_runner": pid == os.getpid(), "here": threads[0], "without_limits": threads[1]},
     "small_data": small_data(),
 }
 (Path(os.environ["ARTIFACTS_DIR"]) / "outcomes.json").write_text(json.dumps(outcomes))
