@@ -87,6 +87,7 @@ def weather(flights):
 def test_each_example_is_known():
     assert NAMES == [
         "airline",
+        "batch-prediction",
         "flights",
         "fraud",
         "gpu",
