@@ -1,4 +1,4 @@
-"""A job that reads its data from S3 with credentials of a Secret, in runner and workers; they are nowhere to be seen."""
+"""A job that reads its data from S3 with credentials of a Secret, in runner and workers: they are not to be seen."""
 
 import json
 
