@@ -224,6 +224,8 @@ def test_a_worker_that_exceeds_its_memory_once_is_replaced(run_job, make_job, tm
     assert "results [0, 1, 2, 3, 4, 5]" in run.output
     assert run.finished["workerRestarts"] == 1
     assert "worker-0 was killed when it went over its memory limit of 600Mi" in run.notices
+    assert [advice["rule"] for advice in run.finished["advice"]] == ["killed-for-memory"]
+    assert "spec.workers.resources.limits.memory: 2Gi" in run.finished["advice"][0]["fix"]
 
 
 def test_a_task_that_always_exceeds_the_memory_fails_by_name(run_job, make_job, tmp_path):

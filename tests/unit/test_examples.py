@@ -17,7 +17,6 @@ NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/train.py"))
 # Scripts that use Dask themselves; the others are plain code for joblib.
 ABOUT_DASK = [
     "batch-prediction",
-    "fraud",
     "scaling",
     "taxi",
 ]
@@ -87,9 +86,7 @@ def weather(flights):
 def test_each_example_is_known():
     assert NAMES == [
         "airline",
-        "batch-prediction",
         "flights",
-        "fraud",
         "gpu",
         "quickstart",
         "scaling",

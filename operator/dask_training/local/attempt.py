@@ -22,6 +22,7 @@ from dask_training.model import JobFile, TrainingJob
 from dask_training.runner import dask_environment
 from dask_training.runner.attempt_record import USED, AttemptRecord
 from dask_training.runner.code import child_config, name_of, runner_of, startup_timeout
+from dask_training.runner.early_advice import EarlyAdvice
 from dask_training.runner.events import ArtifactsStored, Finished, Listener, MetricValue, Notice, PhaseChanged, Timings
 from dask_training.runner.installing import install
 from dask_training.runner.keeping import Keeper, Kept
@@ -33,6 +34,7 @@ from dask_training.runner.supervisor import ChildCommand, Limits, MemoryExceeded
 from dask_training.runner.telemetry import ClusterReport, Telemetry
 from dask_training.runner.verdict import Outcome, OutOfMemory
 from dask_training.runner.versions import Comparison, explained
+from dask_training.termination import Advice
 
 _CERTIFICATE_SLACK_SECONDS = 3600.0
 _SAME_VERSIONS = "All processes share this Python: see what spec.env and spec.runner.env put before it (PYTHONPATH)."
@@ -51,6 +53,7 @@ class AttemptResult:
     worker_restarts: int = 0
     tasks: int = 0
     artifacts: ArtifactsStored | None = None
+    advice: tuple[Advice, ...] = ()
 
     @property
     def is_final(self) -> bool:
@@ -73,6 +76,7 @@ class AttemptResult:
             worker_restarts=self.worker_restarts,
             tasks=self.tasks,
             artifacts=self.artifacts,
+            advice=self.advice,
         )
 
 
@@ -103,7 +107,8 @@ class Attempt:
         self._prices = prices
         self._began = time.monotonic()
         limits = Limits.of(job, started=self._began, first_started=started)
-        self._supervisor = Supervisor(limits, listener, attempt=number, on_versions=self._compare)
+        self._early = EarlyAdvice(job, listener, self._has_worked)
+        self._supervisor = Supervisor(limits, self._early, attempt=number, on_versions=self._compare)
         self._keeper = Keeper(
             job,
             number,
@@ -145,6 +150,7 @@ class Attempt:
             worker_restarts=self._supervisor.worker_restarts,
             tasks=self._supervisor.tasks,
             artifacts=kept.stored,
+            advice=kept.advice,
         )
 
     def _check_store(self) -> Outcome | None:
@@ -189,6 +195,7 @@ class Attempt:
             log=log,
         )
         outcome = self._supervisor.run(command, self._lifeline, self._limit_runner_memory)
+        self._early.close()
         log.close()
         return outcome
 
@@ -196,6 +203,9 @@ class Attempt:
         assert self._telemetry is not None  # noqa: S101 - made before the code is started
         self._comparison = Comparison(versions, cluster="cluster", fix=_SAME_VERSIONS)
         self._telemetry.compare(self._comparison, lambda text: self._listen(Notice(message=text)))
+
+    def _has_worked(self) -> bool | None:
+        return self._telemetry.has_worked() if self._telemetry else None
 
     def _make_cluster(self, base: dict[str, str], timeout: float) -> LocalProcessCluster:
         workers = self._job.spec.workers
@@ -271,6 +281,7 @@ class Attempt:
             report=report,
             joblib=self._supervisor.joblib,
             restarts=self._supervisor.worker_restarts,
+            killed_for_memory=self._supervisor.killed_for_memory,
             resources=ResourceSeconds.of(self._used()),
             basis=USED,
             peak_worker_memory=self._cluster.usage.peak_worker_memory_bytes if self._cluster else None,
@@ -287,6 +298,7 @@ class Attempt:
             self._cluster.close()
 
     def _end_everything(self) -> None:
+        self._early.close()
         self._end_cluster()
         self._memory_watch.close()
         self._lifeline.close()

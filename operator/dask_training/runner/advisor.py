@@ -27,7 +27,7 @@ SPILL_SHARE: Final = 0.6  # of its memory: distributed.worker.memory.target, fro
 PAUSE_SHARE: Final = 0.8  # of its memory: distributed.worker.memory.pause, from where a worker starts no task
 SPILLED_SHARE: Final = 0.5  # of one worker's memory: a little goes to disk now and then and does no harm
 SCATTERED_SHARE: Final = 0.5  # of one worker's memory: what a fit makes of its data comes on top
-SLOW_START_SECONDS: Final = 30.0
+SLOW_START_SECONDS: Final = 60.0
 MANY_RESTARTS: Final = 3
 UNUSED_MEMORY_BYTES: Final = 4 << 30  # of each worker, beyond twice what it used
 UNUSED_MEMORY_SHARE: Final = 4
@@ -65,8 +65,8 @@ def tiny_tasks(count: int, mean: float) -> Advice:
         rule="tiny-tasks",
         message=f"{count:,} tasks took {_short(mean)} each on average: below {_short(TINY_TASK_SECONDS)} handing a task"
         " to a worker can take longer than the task",
-        fix=f"do the work of about {math.ceil(GOOD_TASK_SECONDS / max(mean, 1e-6)):,} in one task, or leave it to one"
-        " core: without n_jobs there",
+        fix=f"do the work of about {math.ceil(GOOD_TASK_SECONDS / max(mean, 1e-6)):,} in one task, or leave it to the"
+        " script: n_jobs=1 there",
     )
 
 
@@ -76,11 +76,11 @@ def nothing_on_workers(job: TrainingJob, seconds: float, workers: int) -> Advice
     if backend != "dask":
         fix = "set spec.runner.joblib.backend to dask"
     else:
-        fix = "give the estimator or search n_jobs=-1 and name no other joblib backend"
+        fix = "leave out n_jobs=1 and joblib backends of your own (parallel_config): then the workers are used"
     return Advice(
         rule="nothing-on-workers",
         message=f"the script ran for {_duration(seconds)}, and {_count(workers, 'worker')} had nothing to do",
-        fix=f"{fix}; if nothing in it can run in parallel, it needs no cluster: python runs it as well",
+        fix=f"{fix}; if nothing in it can run in parallel, such as one fit of one SVC, it needs no cluster",
     )
 
 
@@ -223,7 +223,7 @@ class _Facts:
             rule="serial-part",
             message=f"the workers computed for {share:.0%} of the time: for about {_duration(alone)} of"
             f" {_duration(self._script)} they waited for the script itself",
-            fix=f"{fewer}to be faster, have the workers do what the script does alone (n_jobs=-1 there, data read by"
+            fix=f"{fewer}to be faster, have the workers do what the script does alone (joblib there, or data read by"
             " dask.dataframe)",
         )
 

@@ -12,6 +12,7 @@ from dask_training.api import Role
 from dask_training.costs import Amounts, Prices, ResourceSeconds
 from dask_training.model import Spec, TrainingJob
 from dask_training.model.reserved import reserved
+from dask_training.runner.advisor import advise
 from dask_training.runner.events import MetricValue
 from dask_training.runner.run_summary import (
     AttemptSummary,
@@ -35,7 +36,7 @@ class AttemptRecord:
     """An attempt beside how its code ended; times in seconds, `started` (since the epoch) when it began.
 
     `resources` are those that were `basis`: "reserved" or "used". `peak_worker_memory` in bytes, where it is known
-    better than the cluster knew it.
+    better than the cluster knew it. `killed_for_memory` counts the workers that were.
     """
 
     started: float
@@ -44,6 +45,7 @@ class AttemptRecord:
     report: ClusterReport = field(default_factory=ClusterReport)
     joblib: JoblibWork | None = None
     restarts: int = 0
+    killed_for_memory: int = 0
     resources: ResourceSeconds = field(default_factory=ResourceSeconds)
     basis: str = RESERVED
     peak_worker_memory: int | None = None
@@ -52,7 +54,13 @@ class AttemptRecord:
     def summary(
         self, job: TrainingJob, attempt: int, outcome: Outcome, metrics: Mapping[str, MetricValue]
     ) -> AttemptSummary:
-        """The attempt's summary.json, as of now."""
+        """The attempt's summary.json, as of now, with advice on it."""
+        summary = self._summary(job, attempt, outcome, metrics)
+        return msgspec.structs.replace(summary, advice=advise(summary, job, killed_for_memory=self.killed_for_memory))
+
+    def _summary(
+        self, job: TrainingJob, attempt: int, outcome: Outcome, metrics: Mapping[str, MetricValue]
+    ) -> AttemptSummary:
         now, facts, workers = time.time(), self.report.facts, job.spec.workers
         return AttemptSummary(
             job=JobIdentity(name=job.name, namespace=job.namespace, uid=job.metadata.uid, attempt=attempt),

@@ -18,6 +18,7 @@ from dask_training.runner.attempt_record import AttemptRecord
 from dask_training.runner.events import ArtifactsStored, Listener, MetricValue, Notice
 from dask_training.runner.verdict import Outcome, mebibytes
 from dask_training.runner.workspace import Workspace
+from dask_training.termination import Advice
 
 # A run that was told to end has 3 s for everything.
 _HURRY_SECONDS = 1.2
@@ -26,10 +27,11 @@ _PAUSE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Kept:
-    """What was kept: the metrics that are known now, and where the files are, if they are anywhere."""
+    """What was kept: metrics and advice that are known now, and where the files are, if they are anywhere."""
 
     metrics: dict[str, MetricValue] = field(default_factory=dict)
     stored: ArtifactsStored | None = None
+    advice: tuple[Advice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,23 +92,23 @@ class Keeper:
 
         `hurried` gives the store little more than a second.
         """
-        metrics = self._gather(outcome, reported, record)
+        summary = self._gather(outcome, reported, record)
         problem = self._set_aside()
         stop = threading.Event()
         timer = threading.Timer(_HURRY_SECONDS, stop.set)
         timer.daemon = True
         if hurried:
             timer.start()
-        stored, failure = self._store(outcome, metrics, stop)
+        stored, failure = self._store(outcome, summary.metrics, stop)
         timer.cancel()
         problems = "\n".join(text for text in (problem, failure) if text)
         if stored is not None:
             self._listen(stored)
-        return _with_problem(outcome, problems), Kept(metrics, stored)
+        return _with_problem(outcome, problems), Kept(summary.metrics, stored, summary.advice)
 
     def _gather(
         self, outcome: Outcome, reported: Mapping[str, MetricValue], record: AttemptRecord
-    ) -> dict[str, MetricValue]:
+    ) -> run_summary.AttemptSummary:
         """Puts all that is kept into the artifacts folder."""
         artifacts = self._workspace.artifacts
         notes = records.notes_on_files(artifacts, self._workspace.left_in_work(), succeeded=outcome.succeeded)
@@ -132,7 +134,7 @@ class Keeper:
         records.move_logs(self._workspace.logs, artifacts)
         for note in (*notes, *more):
             self._listen(Notice(message=note))
-        return metrics
+        return summary
 
     def _set_aside(self) -> str:
         """Removes what can't be kept from the folder, so that all else can be; returns what that was."""

@@ -189,6 +189,11 @@ class Supervisor:
         """The joblib tasks that were done."""
         return sum(self._calls.values())
 
+    @property
+    def killed_for_memory(self) -> int:
+        """The workers that were killed when they went over their memory limit, as far as is known here."""
+        return sum(death.process != "runner" for death in self._memory)
+
     def post(self, happening: Happening) -> None:
         """Tells the supervisor what happened; from any thread."""
         self._queue.put(happening)

@@ -94,6 +94,21 @@ class Telemetry:
             kept["differences"] = self._comparison.summary
         return ClusterReport(kept, self._facts)
 
+    def has_worked(self) -> bool | None:
+        """Whether any task has come to the workers until now; None where the scheduler does not tell."""
+        try:
+            return bool(self._client.sync(self._any_task, callback_timeout=_LOOK_SECONDS))
+        except Exception:  # noqa: BLE001 - no client yet, or none any more: what it would have said is not missed
+            return None
+
+    async def _any_task(self) -> bool:
+        from dask_training.runner import accounting  # noqa: PLC0415 - distributed reads its settings once
+
+        if any((await self._client.scheduler.processing()).values()):
+            return True
+        tasks = (await accounting.read(self._client)).tasks
+        return tasks.done + tasks.failed > 0
+
     async def _fetch(self) -> Sequence[Any]:
         """What comes in milliseconds first: the reports keep the scheduler busy for much longer."""
         await self._fetch_facts()

@@ -58,6 +58,7 @@ def test_the_flights_are_trained_on_both_workers_as_in_plain_python(run_job, tmp
             assert_png(run.folder / name)
     assert len(workers_of(run, "_fit_and_score")) == 2
     assert (run.folder / "model.joblib").stat().st_size < 20e6
+    assert run.finished["advice"] == []
     assert_sensible(run.finished["metrics"])
 
     plain = run_plainly("flights", tmp_path / "plain", *ROWS, path=flight_data)

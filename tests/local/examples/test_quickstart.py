@@ -11,6 +11,7 @@ def test_the_quickstart_trains_on_both_workers_what_plain_python_trains(run_job,
     assert run.exit_code == 0, run.finished
     assert run.kept() >= RECORDS
     assert script_files(run.kept()) == {"model.joblib", "metrics.json", "cv_accuracy.png"}
+    assert run.finished["advice"] == []
     assert run.finished["tasks"] == run.finished["metrics"]["fits"] == 80
     assert len(workers_of(run, "_fit_and_score")) == 2
     assert 0.95 < run.finished["metrics"]["test_accuracy"] < 1.0

@@ -22,6 +22,7 @@ from dask_training.runner import child
 from dask_training.runner.attempt_record import AttemptRecord, reserved_by
 from dask_training.runner.cgroup import oom_kills
 from dask_training.runner.code import SCRIPT_NAME, child_config, name_of, runner_of, startup_timeout
+from dask_training.runner.early_advice import EarlyAdvice
 from dask_training.runner.events import Event, MetricsReported, Notice, PhaseChanged, Progress
 from dask_training.runner.forked import Forked, fork, leave
 from dask_training.runner.installing import install
@@ -72,8 +73,9 @@ class PodAttempt:
         first_started = min(began, _monotonic(os.environ.get(Env.FIRST_STARTED)) or began)
         about = self._cluster.about_workers
         limits = Limits.of(job, started=began, first_started=first_started, about_workers=about)
+        self._early = EarlyAdvice(job, self._listen, self._has_worked)
         self._supervisor = Supervisor(
-            limits, self._listen, attempt=self._number, surroundings=self, on_versions=self._compare
+            limits, self._early, attempt=self._number, surroundings=self, on_versions=self._compare
         )
 
     def run(self) -> int:
@@ -112,6 +114,9 @@ class PodAttempt:
         assert self._link is not None  # noqa: S101 - made before the code is started
         self._comparison = Comparison(versions, cluster=self._cluster.title, fix=self._cluster.same_versions)
         self._link.compare(self._comparison, self._versions_differ)
+
+    def _has_worked(self) -> bool | None:
+        return self._link.has_worked() if self._link else None
 
     def _versions_differ(self, summary: str) -> None:
         assert self._link is not None  # noqa: S101 - it is who calls
@@ -179,6 +184,7 @@ class PodAttempt:
     def _finish(self, outcome: Outcome) -> int:
         ended = time.monotonic()
         hurried = outcome.reason is Reason.INTERRUPTED
+        self._early.close()
         if not hurried:
             self.code_ended()
             assert self._reports is not None  # noqa: S101 - code_ended makes it
@@ -186,6 +192,8 @@ class PodAttempt:
         outcome = explained(outcome, self._comparison)
         assert self._store is not None  # noqa: S101 - made first of all
         outcome, kept = self._store.keep(outcome, self._supervisor.metrics, self._record(ended), hurried=hurried)
+        for advice in kept.advice:
+            self._listen(Notice(message=f"advice: {advice.message} -> {advice.fix}"))
         self._say(outcome, kept, ended)
         if self._link is not None and self._cluster.answers():
             self._link.say_goodbye()
@@ -201,6 +209,7 @@ class PodAttempt:
             report=self._report,
             joblib=self._supervisor.joblib,
             restarts=self._supervisor.worker_restarts,
+            killed_for_memory=self._supervisor.killed_for_memory,
             resources=reserved_by(self._job.spec, self._report.facts, lived),
             prices=prices,
         )
@@ -238,6 +247,7 @@ class PodAttempt:
             worker_restarts=supervisor.worker_restarts,
             tasks=supervisor.tasks,
             versions=self._compared(),
+            advice=kept.advice,
         )
         last_word.write(self._paths, termination)
 
