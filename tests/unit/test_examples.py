@@ -17,6 +17,7 @@ NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/train.py"))
 # Scripts that use Dask themselves; the others are plain code for joblib.
 ABOUT_DASK = [
     "batch-prediction",
+    "fraud",
     "scaling",
     "taxi",
 ]
@@ -86,7 +87,9 @@ def weather(flights):
 def test_each_example_is_known():
     assert NAMES == [
         "airline",
+        "batch-prediction",
         "flights",
+        "fraud",
         "gpu",
         "quickstart",
         "scaling",

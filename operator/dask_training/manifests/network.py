@@ -45,19 +45,21 @@ def runner_service(attempt: Attempt) -> dict[str, Any]:
 def network_policy(attempt: Attempt, service_uid: str) -> dict[str, Any]:
     """Lets in nobody but the attempt's own pods, the operator to the scheduler's status, and a Session's clients.
 
-    Those may be in any pod of the namespace: who has no certificate of the attempt gets nothing from the scheduler. On
-    somebody else's cluster there is one pod, and only the operator has to reach it. What goes out is not limited.
+    Its own pods reach one another at any port, for what trains on all workers at once opens ports of its own: the
+    tracker of xgboost.dask on the scheduler, its workers where they run. A Session's clients may be in any pod of the
+    namespace: who has no certificate of the attempt gets nothing from the scheduler. On somebody else's cluster there
+    is one pod, and only the operator has to reach it. What goes out is not limited.
     """
-    ports = [{"protocol": "TCP", "port": port.value} for port in (Port.SCHEDULER, Port.SCHEDULER_HTTP, Port.WORKER)]
+    ports = [{"protocol": "TCP", "port": port.value} for port in (Port.SCHEDULER, Port.SCHEDULER_HTTP)]
     operator = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": attempt.settings.namespace}},
         "podSelector": {"matchLabels": {Label.NAME.value: MANAGER}},
     }
     status = {"from": [operator], "ports": [{"protocol": "TCP", "port": Port.SCHEDULER_HTTP.value}]}
-    among = {"from": [{"podSelector": {"matchLabels": attempt.selector()}}], "ports": ports}
+    among = {"from": [{"podSelector": {"matchLabels": attempt.selector()}}]}
     ingress: list[dict[str, Any]] = [among, status] if attempt.job.spec.cluster_ref is None else [status]
     if attempt.job.spec.mode is Mode.SESSION:
-        ingress.append({"from": [{"podSelector": {}}], "ports": ports[:2]})
+        ingress.append({"from": [{"podSelector": {}}], "ports": ports})
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

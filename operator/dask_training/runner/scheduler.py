@@ -19,9 +19,10 @@ from dask_training.runner import lifeline
 from dask_training.runner.accounting import Accounting
 from dask_training.runner.channel import Channel, Ready
 
-# Not upstream's proxy, info and json: nobody asks them, and they tell anybody what a job computes.
+# Not upstream's proxy and json: nobody asks them, and they tell anybody what a job computes.
 _ROUTES = ["distributed.http.health", "distributed.http.statics"]
-_METRICS_ROUTES = ["distributed.http.scheduler.prometheus"]
+# With the dashboard alone: what Prometheus reads, and what the dashboard's link "Info" leads to.
+_DASHBOARD_ROUTES = ["distributed.http.scheduler.prometheus", "distributed.http.scheduler.info"]
 
 
 class TaskStream(TaskStreamPlugin):
@@ -104,7 +105,7 @@ async def _add_pages(scheduler: Scheduler, options: SchedulerOptions) -> None:
     pages = await asyncio.to_thread(importlib.import_module, "distributed.dashboard.scheduler")
     if not options.dashboard:
         return  # bokeh is imported all the same: the reports at the end want it
-    routes = await asyncio.to_thread(get_handlers, scheduler, _METRICS_ROUTES)
+    routes = await asyncio.to_thread(get_handlers, scheduler, _DASHBOARD_ROUTES)
     scheduler.http_application.add_handlers(r".*$", routes)
     pages.connect(scheduler.http_application, scheduler.http_server, scheduler, prefix="/")
 
