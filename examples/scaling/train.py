@@ -106,6 +106,7 @@ REPORT = """\
 
 Measured with {cores}, with Python {python} and scikit-learn {sklearn}.
 Scheduler and script use these cores, too, where they are on one of these machines. {same}
+{busy}
 
 ## Where Dask won, and where it lost
 
@@ -140,9 +141,8 @@ times as long. No number of workers helps with that: a fit is one task.
 
 ## What these figures can't tell
 
-Each time was measured once, and differences below {level:.0%} are called level. Other work on the machines counts in:
-when this began, {load:.1f} processes were running or waiting for a core where the script runs. With more workers than
-there were, nothing was run.
+Each time was measured once, and differences below {level:.0%} are called level. Other work on the machines counts in.
+With more workers than there were, nothing was run.
 """
 
 
@@ -442,8 +442,18 @@ def report_of(
         rows=markdown(rows, {"cpu_seconds": "{:.3f}"}),
         exponent=exponent_of(rows),
         level=LEVEL - 1,
-        load=load,
+        busy=busy_with(load),
     )
+
+
+def busy_with(load: float) -> str:
+    """What the reader must know of other work, where the script runs, before the measurement began."""
+    said = f"When this began, {load:.1f} processes ran or waited for a core where the script runs."
+    if load > (os.cpu_count() or 1) / 2:
+        said += (
+            " **That is too much: the times tell of that work, not of the backends. Measure again when it is quiet.**"
+        )
+    return said
 
 
 def markdown(table: pd.DataFrame, formats: dict[str, str]) -> str:
@@ -488,12 +498,11 @@ def main() -> None:
     (artifacts / "report.md").write_text(report)
     last = table.query("backend != 'sequential'").groupby(["work", "backend"]).last()["speedup"]
     metrics = {
-        "size": arguments.size,
         "workers": len(workers.threads) if workers else 0,
         "cores": sum(workers.machines.values()) if workers else joblib.cpu_count(),
-        "same_results": not differ,
+        "differing_results": len(differ),
         "svc_exponent": exponent_of(rows),
-        **{f"{name}_tasks": work.tasks for name, work in works.items()},
+        "tasks": sum(work.tasks for work in works.values()),
         **{f"{name}_best": max(values) for name, values in results.items()},
         **{f"{work}_speedup_{backend}": float(speedup) for (work, backend), speedup in last.items()},
     }

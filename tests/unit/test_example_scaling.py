@@ -106,6 +106,12 @@ def test_it_says_so_when_there_is_no_dask(example):
     assert "Dask was not measured" in example.verdict("some", times(sequential=6.0, loky={2: 4.0}))
 
 
+def test_it_says_when_the_machine_was_busy(example, monkeypatch):
+    monkeypatch.setattr(example.os, "cpu_count", lambda: 4)
+    assert example.busy_with(1.9) == "When this began, 1.9 processes ran or waited for a core where the script runs."
+    assert "Measure again when it is quiet" in example.busy_with(2.1)
+
+
 def test_results_that_differ_between_backends_are_told(example):
     def run():
         return [1.0, 2.0 if type(get_active_backend()[0]).__name__ == "SequentialBackend" else 2.1], 0.0
