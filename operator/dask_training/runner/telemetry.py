@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import html
 import logging
@@ -60,6 +61,7 @@ class Telemetry:
         self._comparison: Comparison | None = None
         self._on_difference: Callable[[str], None] = lambda _: None
         self._compared: set[str] = set()
+        self._asking: concurrent.futures.Future[None] | None = None
         self._connecting = threading.Event()  # set when that is over, with a client or without one
         self._closed = threading.Event()
         self._started = time.time()
@@ -168,8 +170,10 @@ class Telemetry:
             self._on_workers(ready)
         comparison = self._comparison
         new = [address for address in workers if address not in self._compared]
-        if new and comparison is not None:
-            self._client.sync(self._ask_versions, comparison, new[:_ASKED_AT_ONCE], callback_timeout=_LOOK_SECONDS)
+        if new and comparison is not None and (self._asking is None or self._asking.done()):
+            # Not waited for: a worker may be deaf for as long as a task of its own holds the interpreter.
+            asked = self._ask_versions(comparison, new[:_ASKED_AT_ONCE])
+            self._asking = asyncio.run_coroutine_threadsafe(asked, self._client.loop.asyncio_loop)
 
     async def _ask_versions(self, comparison: Comparison, workers: list[str]) -> None:
         scheduler, packages = self._client.scheduler, list(comparison.packages)

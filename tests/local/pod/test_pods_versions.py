@@ -67,14 +67,6 @@ def test_a_short_job_is_compared_before_it_ends_and_its_failure_names_what_can_n
     assert f"\nThe cause may be that {said.versions.differences}" in said.message
 
 
-def test_the_same_versions_are_known_at_the_end(pods):
-    attempt = pods("print('short')", spec={"workers": {"replicas": 1}})
-    runner = attempt.run()
-    assert runner.process.returncode == 0, runner.printed
-    assert (runner.termination.versions.workers, runner.termination.versions.differences) == (1, "")
-    assert "versions" not in runner.printed
-
-
 def test_a_guest_tells_what_its_host_has(pods, host, other_joblib):
     host.processes[-1].kill()
     host.processes.pop().wait(10)
@@ -87,3 +79,19 @@ def test_a_guest_tells_what_its_host_has(pods, host, other_joblib):
     assert said.startswith("versions differ between runner and DaskCluster 'shared': joblib is ")
     assert said.endswith("not be readable. Run both from one image (spec.image).")
     assert f"[dask-training] {said}" in runner.printed
+
+
+def test_a_worker_that_is_deaf_holds_up_nothing(pods, wait_until):
+    """As one whose task does not let go of the interpreter: it can't be asked for its versions meanwhile."""
+    attempt = pods(
+        "import ctypes, pathlib, dask_training\n"
+        "deaf = dask_training.client().submit(lambda: ctypes.PyDLL(None).sleep(60))\n"
+        "dask_training.report(loss=0.5)\n"
+        "deaf.result()\n"
+        "pathlib.Path('over').touch()\n"
+    )
+    attempt.start_cluster(1)
+    runner = attempt.start("runner")
+    wait_until(lambda: attempt.status()[1].get("metrics") == {"loss": 0.5}, what="the news")
+    assert runner.process.poll() is None
+    assert not (runner.root / "work/job/work/over").exists()
