@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,9 @@ from typing import Any, Final, TypeGuard
 
 from dask_training.api import HEARTBEAT_MANAGER, Label, Role
 from dask_training.cluster_ref import ReferencedCluster
-from dask_training.model import TrainingJob, parse_quantity
+from dask_training.costs import Amounts
+from dask_training.model import TrainingJob
+from dask_training.model.reserved import amounts_of
 from dask_training.refusal import Refusal
 from dask_training.termination import Termination, clean, parse, tail
 
@@ -51,7 +54,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Pod:
-    """One pod of the job: where it is in its life, and what stands in its way."""
+    """One pod of the job: where it is in its life, what stands in its way; `gone`: when it was found to be gone."""
 
     name: str
     uid: str
@@ -76,8 +79,8 @@ class Pod:
     previous: Ended | None = None
     restarts: int = 0
     image: str = ""
-    cpu: float = 0.0
-    memory: float = 0.0
+    amounts: Amounts = field(default_factory=Amounts)
+    gone: datetime.datetime | None = None
 
     @property
     def is_over(self) -> bool:
@@ -199,10 +202,12 @@ class Observed:
     `confirmed` is False where the pods come from a watch that may lag behind: a plan that rests on a pod's absence
     then asks for a list of them first (`Plan.confirm`). `owner_gone`: what has become of the pod that the job belongs
     to, in words; "" while it is there. `heartbeat`: when the job's heartbeat came last, by the API server's clock.
-    `cluster`: the one that spec.clusterRef names; None: not looked for, or not yet.
+    `cluster`: the one that spec.clusterRef names; None: not looked for, or not yet. `gone`: pods that are not there
+    any more, of the last minutes: what they took counts.
     """
 
     pods: tuple[Pod, ...] = ()
+    gone: tuple[Pod, ...] = ()
     services: tuple[Service, ...] = ()
     telemetry: Telemetry | None = None
     refusals: tuple[Refusal, ...] = ()
@@ -218,6 +223,7 @@ class Observed:
         job: TrainingJob | Raw,
         *,
         pods: Iterable[Raw] = (),
+        gone: Iterable[tuple[Raw, datetime.datetime]] = (),
         services: Iterable[Raw] = (),
         events: Iterable[Raw] = (),
         telemetry: Telemetry | None = None,
@@ -234,6 +240,7 @@ class Observed:
         found = [_pod(raw) for raw in pods if _labels(raw).get(Label.JOB_UID) == uid]
         return cls(
             pods=tuple(sorted((pod for pod in found if pod is not None), key=lambda pod: pod.name)),
+            gone=tuple(dataclasses.replace(pod, gone=when) for raw, when in gone if (pod := _pod(raw)) is not None),
             services=tuple(sorted((_service(raw) for raw in services), key=lambda service: service.name)),
             telemetry=telemetry,
             refusals=tuple(problems),
@@ -265,7 +272,7 @@ def _pod(raw: Raw) -> Pod | None:
     container = _first(status.get("containerStatuses"))
     state, last = container.get("state") or {}, container.get("lastState") or {}
     waiting, index = state.get("waiting") or {}, labels.get(Label.INDEX, "")
-    requests = (_first(spec.get("containers")).get("resources") or {}).get("requests") or {}
+    resources = _first(spec.get("containers")).get("resources") or {}
     return Pod(
         name=metadata["name"],
         uid=metadata.get("uid", ""),
@@ -290,8 +297,7 @@ def _pod(raw: Raw) -> Pod | None:
         previous=_ended(last.get("terminated")),
         restarts=container.get("restartCount") or 0,
         image=_first(spec.get("containers")).get("image") or "",
-        cpu=_quantity(requests.get("cpu")),
-        memory=_quantity(requests.get("memory")),
+        amounts=amounts_of({**(resources.get("limits") or {}), **(resources.get("requests") or {})}),
     )
 
 
@@ -357,13 +363,6 @@ def _first(items: Sequence[Raw] | None) -> Raw:
 
 def _labels(raw: Raw) -> Mapping[str, str]:
     return raw["metadata"].get("labels") or {}
-
-
-def _quantity(text: Any) -> float:
-    try:
-        return float(parse_quantity(text)) if text is not None else 0.0
-    except ValueError:
-        return 0.0
 
 
 def _is_map(value: Any) -> TypeGuard[Raw]:

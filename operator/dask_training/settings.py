@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from dask_training.costs import Prices
 from dask_training.errors import DaskTrainingError
 
 PREFIX: Final = "DASK_TRAINING_OPERATOR_"
@@ -44,6 +45,7 @@ class OperatorSettings:
     health_port: int = 8080
     lease_name: str = ""
     priority_class: str = ""
+    prices: Prices | None = None
     store_endpoint: str = ""
     store_admin_endpoint: str = ""
     store_credentials_dir: str = ""
@@ -81,6 +83,7 @@ class OperatorSettings:
             health_port=read.whole("HEALTH_PORT", default.health_port, least=1, most=65535),
             lease_name=read.text("LEASE_NAME"),
             priority_class=read.text("PRIORITY_CLASS"),
+            prices=read.prices("PRICES"),
             store_endpoint=read.text("STORE_ENDPOINT"),
             store_admin_endpoint=read.text("STORE_ADMIN_ENDPOINT"),
             store_credentials_dir=read.text("STORE_CREDENTIALS_DIR"),
@@ -116,6 +119,12 @@ class _Reader:
 
     def whole_or_none(self, name: str) -> int | None:
         return self.whole(name, 0) if self.text(name) else None
+
+    def prices(self, name: str) -> Prices | None:
+        try:
+            return Prices.read(self.text(name))
+        except ValueError as error:
+            raise SettingsError(f"{PREFIX}{name} can't be used: {error}") from error
 
     def file(self, name: str) -> bytes:
         path = self.text(name)

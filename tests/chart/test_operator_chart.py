@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from dask_training import __version__
+from dask_training.costs import Prices
 from dask_training.kube.rbac import RULES, Scope
 from dask_training.model.schema import crd
 from dask_training.settings import PREFIX, OperatorSettings
@@ -472,6 +473,7 @@ def test_every_setting_can_be_reached_from_values(render_chart, all_on, tmp_path
     assert read.watch_namespaces == ("team-a", "team-b")
     assert (read.default_ttl_seconds, read.max_workers, read.max_concurrent_jobs) == (0, 10, 20)
     assert read.scale_down_seconds == 120
+    assert read.prices == Prices(currency="EUR", cpu_hour=0.04, memory_gib_hour=0.005, gpu_hour=0.9)
     assert (read.log_format, read.log_level, read.network_policy) == ("json", "DEBUG", False)
     assert (read.runtime_image, read.image_pull_policy) == ("localhost:5000/runtime:2.0", "Always")
     assert (read.priority_class, read.image_pull_deadline_seconds) == ("batch", 60)

@@ -80,6 +80,8 @@ def test_an_unknown_key_is_refused_at_every_level(render_chart, all_on, root):
         ({"jobs": {"image": {"pullPolicy": "always"}}}, "/jobs/image/pullPolicy"),
         ({"jobs": {"ttlSecondsAfterFinished": -1}}, "/jobs/ttlSecondsAfterFinished"),
         ({"jobs": {"maxWorkers": 1001}}, "/jobs/maxWorkers"),
+        ({"jobs": {"prices": {"currency": "EUR", "cpuHour": "0.04"}}}, "/jobs/prices/cpuHour"),
+        ({"jobs": {"prices": {"cpuHour": 0.04}}}, "/jobs/prices"),
         ({"store": {"persistence": {"size": "10 Gi"}}}, "/store/persistence/size"),
         ({"store": {"persistence": {"accessModes": []}}}, "/store/persistence/accessModes"),
         ({"userRole": {"bindings": [{"namespace": "a"}]}}, "/userRole/bindings/0"),

@@ -24,6 +24,9 @@
 {{- if not (kindIs "invalid" .Values.jobs.maxWorkers) -}}
 {{- $_ := set $settings "MAX_WORKERS" (.Values.jobs.maxWorkers | int64 | toString) -}}
 {{- end -}}
+{{- with .Values.jobs.prices -}}
+{{- $_ := set $settings "PRICES" (toJson .) -}}
+{{- end -}}
 {{- with .Values.jobs.priorityClassName -}}
 {{- $_ := set $settings "PRIORITY_CLASS" . -}}
 {{- end -}}

@@ -32,6 +32,7 @@ COMMANDS = {
     "resume": ("dask_training.cli.manage:resume", "Let a suspended job start again."),
     "delete": ("dask_training.cli.manage:delete", "Delete jobs and all that they have running."),
     "artifacts": ("dask_training.cli.artifacts:artifacts", "List, fetch and verify what runs have kept."),
+    "compare": ("dask_training.cli.compare:compare", "Show runs side by side: results, times, data, cost."),
     "completion": ("dask_training.cli.completion:completion", "Print the completion script for a shell."),
 }
 

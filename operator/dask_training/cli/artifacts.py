@@ -88,7 +88,7 @@ def get(run: str, target: Path, files: tuple[str, ...], *, as_json: bool, where:
       dask-training artifacts get flights . model.joblib '*.png'
     """
     with open_place(run, where) as opened:
-        store, prefix = opened.store, _only_run(opened, run)
+        store, prefix = opened.store, only_run(opened, run)
         if files:
             paths = store.get(prefix, target, only=_chosen(store.manifest(prefix), files))
         else:
@@ -107,7 +107,7 @@ def get(run: str, target: Path, files: tuple[str, ...], *, as_json: bool, where:
 def verify(run: str, *, as_json: bool, where: Where) -> int:
     """Read all files of a run, and say which are not what its manifest says."""
     with open_place(run, where) as opened:
-        store, prefix = opened.store, _only_run(opened, run)
+        store, prefix = opened.store, only_run(opened, run)
         problems = store.verify(prefix)
         manifest = store.manifest(prefix)
     if as_json:
@@ -128,7 +128,7 @@ for _command in (get, verify):
     _command.help = f"{inspect.cleandoc(_command.help or '')}\n\n{_RUN_HELP}"
 
 
-def _only_run(opened: Opened, place: str) -> str:
+def only_run(opened: Opened, place: str) -> str:
     """The run at, or the latest one below, the place's address."""
     store = opened.store
     runs = store.runs(opened.prefix)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from dask_training.api import Condition, MemberState, Mode, Phase
+from dask_training.cli.amounts import cost_line, resources_line
 from dask_training.cli.cluster import Commands
 from dask_training.cli.tables import phase_colour
 from dask_training.cli.watch.text import age, duration, metrics_line, plain, plural, size
@@ -81,11 +82,6 @@ def _facts(job: _Body, now: float, server: str) -> list[tuple[str, str]]:
     progress = (status.get("progress") or {}).get("summary")
     reserved = status.get("resourceSeconds") or {}
     most = int(spec.get("backoffLimit") or 0) + 1
-    taken = (
-        f"{reserved.get('cpu', 0):,.0f} CPU seconds, {reserved.get('memoryGiB', 0):,.0f} GiB seconds"
-        if reserved
-        else ""
-    )
     facts = [
         ("Namespace", f"{job['metadata']['namespace']}{f' ({server})' if server else ''}"),
         ("Created", f"{age(job['metadata'].get('creationTimestamp'), now)} ago"),
@@ -94,7 +90,8 @@ def _facts(job: _Body, now: float, server: str) -> list[tuple[str, str]]:
         ("Progress", f"{progress}{_COUNTED.get(spec.get('mode'), ' tasks')}" if progress else ""),
         ("Metrics", metrics_line(status.get("metrics") or {})),
         ("Time", ", ".join(f"{name} {duration(timings[name])}" for name in phases)),
-        ("Reserved", taken),
+        ("Reserved", resources_line(reserved)),
+        ("Cost", cost_line(status.get("cost") or {})),
         ("Artifacts", kept),
         ("Dashboard", str(status.get("dashboardURL") or "")),
         ("Image", str(status.get("image") or spec.get("image") or "")),

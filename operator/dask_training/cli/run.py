@@ -12,10 +12,12 @@ from dask_training.api import ExitCode, Phase, Reason
 from dask_training.cli.completion import JOB_FILE, job_names
 from dask_training.cli.failures import BROKEN_PIPE, explain, explain_unexpected
 from dask_training.cli.jobfiles import read_job_file, show_problems
+from dask_training.cli.prices import PRICES
 from dask_training.errors import DaskTrainingError
 from dask_training.runner.events import Finished, to_json
 
 if TYPE_CHECKING:
+    from dask_training.costs import Prices
     from dask_training.model import JobFile, TrainingJob
 
 _REASONS = {
@@ -65,6 +67,12 @@ standard error, each line with its time.
     help="For the Dask dashboard; any free one by default.",
 )
 @click.option("--no-dashboard", is_flag=True, help="Without the Dask dashboard.")
+@click.option(
+    "--prices",
+    type=PRICES,
+    metavar="FILE",
+    help="YAML with what an hour costs: currency, cpuHour, memoryGiBHour, gpuHour.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One event per line of standard output; 'finished' last.")
 @click.option("--quiet", "-q", is_flag=True, help="Only the last line, and what went wrong.")
 @click.option("--verbose", is_flag=True, help="Show the traceback if dask-training itself fails.")
@@ -78,6 +86,7 @@ def run(  # noqa: PLR0913 - one for each option
     artifacts: Path,
     dashboard_port: int | None,
     no_dashboard: bool,
+    prices: Prices | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,  # noqa: ARG001 - read where errors are shown
@@ -107,6 +116,7 @@ def run(  # noqa: PLR0913 - one for each option
         code=code,
         workers=workers,
         args=args,
+        prices=prices,
     )
     if not as_json:
         return _run(request)
@@ -133,6 +143,7 @@ class _Request:
     code: Path | None
     workers: int | None
     args: tuple[str, ...]
+    prices: Prices | None
 
 
 def _run(request: _Request) -> int:
@@ -161,6 +172,7 @@ def _run_job(request: _Request, job_file: JobFile, job: TrainingJob) -> int:
         code=request.code,
         workers=request.workers,
         args=request.args or None,
+        prices=request.prices,
     )
     stop = StopSignal()
     display = display_for(job.name, as_json=request.as_json, quiet=request.quiet)

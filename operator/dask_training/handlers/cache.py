@@ -7,6 +7,7 @@ behind can't make it do anything twice.
 
 from __future__ import annotations
 
+import datetime
 import sys
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 
 from dask_training.api import Label
+from dask_training.handlers.gone import GonePods
 from dask_training.handlers.trim import trimmed
 from dask_training.handlers.workqueue import Key
 from dask_training.kube.client import JSONObject
@@ -64,6 +66,7 @@ class Cache:
         self._families: dict[str, Family] = {}
         self._uids: dict[Key, set[str]] = {}
         self._graves: dict[str, float] = {}
+        self._gone = GonePods(clock)
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -95,6 +98,10 @@ class Cache:
         if family is None:
             return [], []
         return _sorted(family.pods), _sorted(family.services)
+
+    def gone(self, uid: str) -> list[tuple[JSONObject, datetime.datetime]]:
+        """Give the pods of the job with this uid that are not there any more, and when that was noticed."""
+        return self._gone.of(uid)
 
     def uids(self, key: Key) -> set[str]:
         """Give the uids of the jobs that something with this job's name belongs to."""
@@ -130,6 +137,8 @@ class Cache:
         known = place.get(name)
         if known is not None and known.uid == uid:
             del place[name]
+            if resource is PODS:
+                self._gone.add(str((metadata.get("labels") or {}).get(Label.JOB_UID)), known.body)
         self._prune(metadata)
         return key if known is not None and known.uid == uid else None
 

@@ -189,6 +189,7 @@ class Reconciler:
         observed = Observed.of(
             job,
             pods=pods,
+            gone=self._cache.gone(uid),
             services=services,
             events=events,
             telemetry=self._telemetry(uid, attempt),

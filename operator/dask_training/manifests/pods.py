@@ -53,6 +53,8 @@ def runner_pod(attempt: Attempt, scheduler_address: str) -> Manifest:
         Env.STORE_URL: store_url(attempt.job),
         Env.FIRST_STARTED: attempt.first_started.isoformat(),
     }
+    if attempt.settings.prices is not None:
+        variables[Env.PRICES] = msgspec.json.encode(attempt.settings.prices).decode()
     # On somebody else's cluster it is the runner that the operator asks how far the job is.
     ports = {"http": Port.SCHEDULER_HTTP} if attempt.job.spec.cluster_ref is not None else None
     return _pod(attempt, Role.RUNNER, runner.resources, variables, ports=ports, env=runner.env)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -33,8 +34,11 @@ def reserved(role: Role, given: Resources) -> Amounts:
 
 
 def amounts_of(requests: Mapping[str, Quantity]) -> Amounts:
-    """CPUs, GiB and GPUs of a container's requests; raises ValueError for what is no quantity."""
-    parsed = {name: float(parse_quantity(value)) for name, value in requests.items()}
+    """CPUs, GiB and GPUs of a container's requests; what is no quantity counts for nothing."""
+    parsed: dict[str, float] = {}
+    for name, value in requests.items():
+        with contextlib.suppress(ValueError):
+            parsed[name] = float(parse_quantity(value))
     return Amounts(
         cpu=parsed.get("cpu", 0.0),
         memory_gib=parsed.get("memory", 0.0) / _GIB,

@@ -41,6 +41,9 @@ def written(
     if weight is Change.NONE:
         return plan
     stamped_status = stamped(status, old, view.observed, view.now, view.job.metadata.creation_timestamp)
+    prices, used = view.settings.prices, stamped_status.resource_seconds
+    if prices is not None and used is not None:
+        stamped_status = stamped_status.replace(cost=prices.cost_of(used))
     return Plan(
         status=stamped_status.write(),
         status_first=first,

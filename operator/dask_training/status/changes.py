@@ -62,7 +62,7 @@ def _members(status: Status) -> tuple[object, ...]:
 
 
 def _all(status: Status) -> Status:
-    return status.replace(timings={}, resource_seconds={}, last_update_time="")
+    return status.replace(timings={}, resource_seconds=None, cost=None, last_update_time="")
 
 
 def events(old: Status, new: Status) -> tuple[Event, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from dask_training.api import Condition, Phase
+from dask_training.costs import Cost, ResourceSeconds
 from dask_training.observed import time_of
 from dask_training.termination import Advice, StoredArtifacts, clean
 
@@ -109,7 +110,8 @@ class Status(_Part, frozen=True, omit_defaults=True):
     session: dict[str, str] = {}
     progress: ProgressRecord | None = None
     metrics: dict[str, float] = {}
-    resource_seconds: dict[str, float] = {}
+    resource_seconds: ResourceSeconds | None = None
+    cost: Cost | None = None
     artifacts: StoredArtifacts | None = None
     advice: tuple[Advice, ...] = ()
 

@@ -6,12 +6,13 @@ import datetime
 from typing import Final
 
 from dask_training.api import Condition, Phase, Progress, Role
+from dask_training.costs import ResourceSeconds
 from dask_training.observed import Observed, Pod, Telemetry
 from dask_training.status.record import ProgressRecord, Status, timestamp
 
 # A worker that crashed is believed to work once it has run for so long: it may be in a loop.
 STEADY_SECONDS: Final = 10
-_GIB: Final = 1024**3
+_ROLES: Final = {Role.SCHEDULER: "scheduler", Role.WORKER: "workers", Role.RUNNER: "runner"}
 
 
 def is_ready(pod: Pod, now: datetime.datetime) -> bool:
@@ -60,16 +61,19 @@ def stamped(status: Status, old: Status, observed: Observed, now: datetime.datet
     since = old.updated or datetime.datetime.fromisoformat(created or timestamp(now))
     phase = _TIMED.get(old.phase or Phase.PENDING)
     spent = max((now - since).total_seconds(), 0.0)
-    timings, used = dict(old.timings), dict(old.resource_seconds)
+    timings, used = dict(old.timings), old.resource_seconds or ResourceSeconds()
     if phase is not None and not old.is_final:
         timings[phase] = round(timings.get(phase, 0.0) + spent, 3)
         timings["total"] = round(timings.get("total", 0.0) + spent, 3)
-    for pod in observed.pods:
+    for pod in (*observed.pods, *observed.gone):
         seconds = _seconds_within(pod, since, now)
-        if seconds > 0:
-            used["cpu"] = round(used.get("cpu", 0.0) + pod.cpu * seconds, 3)
-            used["memoryGiB"] = round(used.get("memoryGiB", 0.0) + pod.memory / _GIB * seconds, 3)
-    return status.replace(timings=timings, resource_seconds=used, last_update_time=timestamp(now, "microseconds"))
+        if seconds > 0 and pod.role in _ROLES:
+            used = used.plus_role(_ROLES[pod.role], pod.amounts, seconds)
+    return status.replace(
+        timings=timings,
+        resource_seconds=used if used.by_role else None,
+        last_update_time=timestamp(now, "microseconds"),
+    )
 
 
 _TIMED: Final = {
@@ -83,5 +87,7 @@ _TIMED: Final = {
 def _seconds_within(pod: Pod, since: datetime.datetime, now: datetime.datetime) -> float:
     if pod.accepted is None:
         return 0.0
-    end = pod.ended.finished if pod.is_over and pod.ended is not None and pod.ended.finished else now
+    end = now if pod.gone is None else pod.gone
+    if (pod.is_over or pod.gone is not None) and pod.ended is not None and pod.ended.finished:
+        end = min(end, pod.ended.finished)
     return (min(end, now) - max(pod.accepted, since)).total_seconds()

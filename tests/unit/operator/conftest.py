@@ -76,6 +76,7 @@ class FakeCluster:
 
     body: dict
     settings: OperatorSettings = SETTINGS
+    gone: list = field(default_factory=list)
     fault: Fault | None = None
     now: datetime.datetime = START
     objects: dict = field(default_factory=dict)
@@ -109,6 +110,7 @@ class FakeCluster:
             services=[each for (kind, _), each in self.objects.items() if kind == "Service"],
             events=self.pod_events,
             problems=tuple(self.refusals.values()),
+            gone=self.gone,
             **{"telemetry": self.telemetry, "owner_gone": self.owner_gone, **observed},
         )
         made = plan(parsed(self.body), self.body.get("status"), seen, self.now, self.settings)
@@ -304,6 +306,8 @@ class FakeCluster:
         for key, each in list(self.objects.items()):
             if "deletionTimestamp" in each["metadata"]:
                 del self.objects[key]
+                if key[0] == "Pod":
+                    self.gone.append((each, self.now))
         return self
 
     def edit(self, **spec):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_training.api import Reason
+from dask_training.costs import ResourceSeconds
 from dask_training.observed import Observed, Telemetry, time_of
 from dask_training.refusal import Refusal
 from dask_training.status import Status, change, events
@@ -39,7 +40,7 @@ def only(raw):
 def test_a_pod_that_was_just_made():
     found = only(pod("worker", creationTimestamp="2026-03-01T12:00:00Z"))
     assert (found.role, found.attempt, found.index, found.image) == ("worker", 1, 3, "i")
-    assert (found.cpu, found.memory) == (0.5, 2**30)
+    assert (found.amounts.cpu, found.amounts.memory_gib) == (0.5, 1.0)
     assert found.created == NOW
     assert not any((found.is_over, found.is_running, found.is_lost, found.has_run))
 
@@ -165,7 +166,10 @@ def test_no_timestamps(text):
     ("changes", "weight"),
     [
         ({}, Change.NONE),
-        ({"last_update_time": "x", "timings": {"total": 1.0}, "resource_seconds": {"cpu": 1.0}}, Change.NONE),
+        (
+            {"last_update_time": "x", "timings": {"total": 1.0}, "resource_seconds": ResourceSeconds(cpu=1.0)},
+            Change.NONE,
+        ),
         ({"message": "2/2 workers"}, Change.MINOR),
         ({"reason": "Running"}, Change.MINOR),
         ({"metrics": {"loss": 0.1}}, Change.MINOR),

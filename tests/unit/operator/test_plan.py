@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import msgspec
 import pytest
 
 from dask_training.api import Label
+from dask_training.costs import Prices
 from dask_training.observed import Observed, Telemetry
 from dask_training.reconcile import Delete, SecretRequest, WriteStatus, plan_body
 
@@ -138,8 +140,39 @@ def test_time_and_resources_are_added_up(cluster):
         "finalizing": 4.0,
         "total": 109.0,
     }
-    assert job.status["resourceSeconds"]["cpu"] == pytest.approx(100 * (2 * 2 + 0.1 + 0.1))
-    assert job.status["resourceSeconds"]["memoryGiB"] == pytest.approx(100 * (2 * 1 + 0.25 + 0.25))
+    used = job.status["resourceSeconds"]
+    # The runner ended with the code; the others ran for the four seconds that it took to end them.
+    assert used["byRole"] == {
+        "scheduler": {"cpu": pytest.approx(104 * 0.1), "memoryGiB": pytest.approx(104 * 0.25), "gpu": 0},
+        "workers": {"cpu": pytest.approx(104 * 2 * 2), "memoryGiB": pytest.approx(104 * 2), "gpu": 0},
+        "runner": {"cpu": pytest.approx(100 * 0.1), "memoryGiB": pytest.approx(100 * 0.25), "gpu": 0},
+    }
+    assert used["cpu"] == pytest.approx(sum(role["cpu"] for role in used["byRole"].values()))
+    assert used["memoryGiB"] == pytest.approx(sum(role["memoryGiB"] for role in used["byRole"].values()))
+    assert "cost" not in job.status, "nobody said what an hour costs"
+
+
+def test_workers_that_are_gone_count_for_as_long_as_they_were_there(cluster):
+    gpus = {"resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"nvidia.com/gpu": "1"}}}
+    job = cluster(workers={**gpus, "replicas": 3}).running()
+    before = job.status.get("resourceSeconds", {}).get("byRole", {}).get("workers", {"cpu": 0})["cpu"]
+    job.pass_time(50).kubectl_delete_pod(job.pod("worker", 2)).reconcile().pass_time(5).vanish().reconcile()
+    job.start().reconcile().pass_time(45).succeed().reconcile().vanish().reconcile()
+    used = job.status["resourceSeconds"]["byRole"]["workers"]
+    made_again = 45  # in its place, from when it was gone
+    assert used["cpu"] - before == pytest.approx(100 + 100 + 55 + made_again, rel=0.05)
+    assert used["gpu"] == pytest.approx(used["cpu"]), "one of each per worker"
+
+
+def test_the_cost_is_what_the_installations_prices_say(cluster, operator_settings):
+    prices = Prices(currency="EUR", cpu_hour=36.0, memory_gib_hour=3.6)
+    job = cluster(settings=dataclasses.replace(operator_settings, prices=prices)).running().pass_time(1000)
+    runner = job.pod("runner")["spec"]["containers"][0]
+    assert {"name": "DASK_TRAINING_PRICES", "value": msgspec.json.encode(prices).decode()} in runner["env"]
+    job.succeed().reconcile().vanish().reconcile()
+    used = job.status["resourceSeconds"]
+    assert job.status["cost"]["currency"] == "EUR"
+    assert float(job.status["cost"]["amount"]) == pytest.approx(0.01 * used["cpu"] + 0.001 * used["memoryGiB"])
 
 
 def test_progress_is_not_written_more_often_than_every_ten_seconds(cluster):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dask_training.costs import Prices
 from dask_training.settings import OperatorSettings, SettingsError
 
 
@@ -40,6 +41,7 @@ def test_all_can_be_set(tmp_path):
         HEALTH_PORT="9090",
         LEASE_NAME="lease",
         PRIORITY_CLASS="high",
+        PRICES='{"currency": "EUR", "cpuHour": 0.04}',
         STORE_ENDPOINT="http://store:7070",
         STORE_ADMIN_ENDPOINT="http://store:7071",
         STORE_CREDENTIALS_DIR="/etc/store",
@@ -63,6 +65,7 @@ def test_all_can_be_set(tmp_path):
         health_port=9090,
         lease_name="lease",
         priority_class="high",
+        prices=Prices(currency="EUR", cpu_hour=0.04),
         store_endpoint="http://store:7070",
         store_admin_endpoint="http://store:7071",
         store_credentials_dir="/etc/store",
@@ -86,6 +89,8 @@ def test_all_can_be_set(tmp_path):
         ("NETWORK_POLICY", "perhaps", "must be true or false"),
         ("LOG_FORMAT", "xml", "must be one of text, json"),
         ("LOG_LEVEL", "LOUD", "must be one of DEBUG"),
+        ("PRICES", '{"currency": "EUR", "cpu": 1}', "unknown field `cpu`"),
+        ("PRICES", "cheap", "must be JSON"),
         ("KEY_FILE", "/nowhere/key", "can't be read"),
     ],
 )
