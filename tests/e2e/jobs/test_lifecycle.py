@@ -114,7 +114,7 @@ import os, socket, sys
 import dask_training
 
 def report():
-    hosts = Parallel(n_jobs=-1)(delayed(socket.gethostname)() for _ in range(8))
+    hosts = Parallel(n_jobs=-1)(delayed(socket.gethostname)() for _ in range(100))
     dask_training.report(tasks=len(hosts), inside=int(socket.gethostname() in hosts))
     dask_training.report(argument=int(sys.argv[1]), level=int(os.environ["LEVEL"]))
 
@@ -134,7 +134,10 @@ if __name__ == "__main__":
         jobs.start(name, runner=runner, **common)
     for name, body in jobs.ends(*codes).items():
         assert body["status"]["phase"] == "Succeeded", jobs.described(body)
-        assert body["status"]["metrics"] == {"tasks": 8, "inside": 0, "argument": 7, "level": 3}, name
+        assert body["status"]["metrics"] == {"tasks": 100, "inside": 0, "argument": 7, "level": 3}, name
+        (advice,) = body["status"]["advice"]
+        assert (advice["rule"], advice["message"][:9]) == ("tiny-tasks", "100 tasks"), name
+    assert "on average: below 20 ms" in jobs.kubectl("describe", "dtj", "module")
 
 
 def test_kubectl_shows_a_newcomer_what_goes_on_and_what_went_wrong(jobs, make_job, wait_script):
