@@ -7,13 +7,14 @@ import json
 import os
 from pathlib import Path
 
-from bench.joblib_backend.processes import ENVIRONMENT, ROOT
+from bench.processes import ONE_THREAD, ROOT
 
-os.environ.update({name: value for name, value in ENVIRONMENT.items() if name.endswith("_NUM_THREADS")})  # before NumPy
+os.environ.update(ONE_THREAD)
 
 from bench.joblib_backend.cases import CASES
 from bench.joblib_backend.measure import measure
-from bench.joblib_backend.report import machine, markdown
+from bench.joblib_backend.report import PACKAGES, markdown
+from bench.machine import machine
 
 PAGE = ROOT / "docs" / "benchmarks" / "joblib-backend.md"
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--docs", action="store_true", help=f"write {PAGE.relative_to(ROOT)} as well")
     parser.add_argument("--note", default="", help="a sentence for the page, such as what ran beside it")
     chosen = parser.parse_args()
-    where = machine()
+    where = machine(PACKAGES)
     results = measure(
         chosen.only or [case.name for case in CASES],
         quick=chosen.quick,

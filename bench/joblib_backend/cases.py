@@ -9,6 +9,7 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+from bench.backends import LOKY, OURS, THREADING, UPSTREAM
 from joblib import Parallel, delayed
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
@@ -17,7 +18,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-OURS, UPSTREAM, LOKY, THREADING = "ours", "upstream", "loky", "threading"
 BACKENDS = (OURS, UPSTREAM, LOKY, THREADING)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import os
@@ -10,29 +9,16 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import joblib
 import psutil
-from bench.joblib_backend.cases import BACKENDS, CASES, LOKY, OURS, THREADING, UPSTREAM, Case
-from bench.joblib_backend.processes import ENVIRONMENT, ROOT, WORKERS, cluster
-from distributed import Client
-from joblib._dask import DaskDistributedBackend
+from bench.backends import JOBLIB_NAMES, connected
+from bench.joblib_backend.cases import BACKENDS, CASES, Case
+from bench.processes import ENVIRONMENT, ROOT, cluster
 
-from dask_training.joblib_backend import register
-
-JOBLIB_NAMES = {OURS: "dask", UPSTREAM: "dask-upstream", LOKY: "loky", THREADING: "threading"}
-
-
-@contextlib.contextmanager
-def connected(address: str) -> Iterator[None]:
-    """A client, and all four backends under joblib's names."""
-    with Client(address) as client:
-        client.wait_for_workers(WORKERS, timeout=30)
-        register()
-        joblib.register_parallel_backend(JOBLIB_NAMES[UPSTREAM], DaskDistributedBackend)
-        yield
+WORKERS = 2
 
 
 def run(case: Case, backend: str, *, quick: bool) -> float:
@@ -83,7 +69,7 @@ def _peak_rss() -> int:
 
 def _measure_peak(case_name: str, backend: str, address: str, size: str) -> int:
     case = next(case for case in CASES if case.name == case_name)
-    with connected(address):
+    with connected(address, WORKERS):
         run(case, backend, quick=True)
         gc.collect()
         before = psutil.Process().memory_info().rss
@@ -97,9 +83,9 @@ def measure(
 ) -> dict[str, Any]:
     """All results as JSON-ready values."""
     results: dict[str, Any] = {}
-    with cluster() as address:
+    with cluster(WORKERS) as address:
         for case in (case for case in CASES if case.name in names):
-            with connected(address):
+            with connected(address, WORKERS):
                 seconds = times(case, BACKENDS, quick=quick, rounds=rounds or case.rounds)
             medians = {backend: statistics.median(taken) for backend, taken in seconds.items()}
             say(f"{case.title}: " + ", ".join(f"{backend} {median:.3f} s" for backend, median in medians.items()))

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
-from bench.joblib_backend.cases import BACKENDS, CASES, OURS, UPSTREAM, Case
+from bench.backends import OURS, UPSTREAM
+from bench.joblib_backend.cases import BACKENDS, CASES, Case
+from bench.machine import colophon
 
 PACKAGES = ("joblib", "distributed", "scikit-learn", "numpy")
-
-
-def machine() -> dict[str, Any]:
-    """Where it ran, and with what."""
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
-        "processor": _processor(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "load": os.getloadavg()[0],
-    }
-
-
-def _processor() -> str:
-    with open("/proc/cpuinfo") as file:  # noqa: PTH123 - the kernel's, not a file
-        return next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
 
 
 def verdicts(case: Case, result: dict[str, Any]) -> list[tuple[str, float, float]]:
@@ -75,12 +55,6 @@ def markdown(results: dict[str, Any], where: dict[str, Any], command: str, note:
             peaks = results[case.name]["peakMemoryBytes"]
             cells = " | ".join(f"{peaks[backend] / 1e6:.0f}" for backend in BACKENDS)
             lines.append(f"| {case.title} | {cells} | {'yes' if peaks[OURS] <= peaks[UPSTREAM] else 'no'} |")
-    packages = ", ".join(f"{name} {number}" for name, number in where["packages"].items())
-    lines += [
-        "",
-        f"Made by `{command}` on {where['time'][:10]}:",
-        f"{where['cores']} cores ({where['processor']}), {where['system']},",
-        f"Python {where['python']}, {packages}. {note}".rstrip(),
-        "",
-    ]
+    *made, last = colophon(where, command)
+    lines += ["", *made, f"{last} {note}".rstrip(), ""]
     return "\n".join(line.rstrip() for line in lines)

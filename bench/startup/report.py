@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
+from bench.machine import colophon
+from bench.machine import machine as this_machine
 from bench.startup.cluster import Cluster, Operator, run
 from bench.startup.contenders import CONTENDERS, OURS, TUNED
 from bench.startup.peer import VERSION
@@ -17,9 +16,7 @@ Round = Mapping[str, Any]
 
 
 def machine(cluster: Cluster, operator: Operator) -> dict[str, Any]:
-    """Where it ran, and with what."""
-    with open("/proc/cpuinfo") as file:  # noqa: PTH123 - the kernel's, not a file
-        processor = next((each.split(":")[1].strip() for each in file if each.startswith("model name")), "")
+    """Where it ran, and with what: Python and the packages are the runtime image's."""
     code = (
         "from importlib.metadata import version as v; import platform;"
         "print(platform.python_version(), *(v(n) for n in ('distributed', 'scikit-learn', 'dask-training')))"
@@ -27,17 +24,12 @@ def machine(cluster: Cluster, operator: Operator) -> dict[str, Any]:
     inside = run(
         "docker", "run", "--rm", "--network", "none", "--entrypoint", "python", operator.runtime_image, "-c", code
     ).split()
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
-        "processor": processor or platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
+    return this_machine() | {
         "kubernetes": cluster.version,
         "python": inside[0],
         "packages": dict(zip(("distributed", "scikit-learn", "dask-training"), inside[1:], strict=True))
         | {"dask-kubernetes": VERSION},
         "images": {"operator": operator.image, "runtime": operator.runtime_image},
-        "load": os.getloadavg()[0],
     }
 
 
@@ -50,7 +42,7 @@ def markdown(
     before = [each["busyBefore"] for each in rounds]
     busy = f"the cores {median(before):.0%} busy before a job (median; at most {max(before):.0%})"
     times = "one round" if number == 1 else f"{number} rounds"
-    packages = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
+    *made, last = colophon(where, command, f"kind with Kubernetes {where['kubernetes']},")
     lines = [
         "# From apply to gone, measured",
         "",
@@ -91,10 +83,8 @@ def markdown(
         "",
         *_write_table(rounds, names),
         "",
-        f"Made by `{command}` on {where['time'][:10]}:",
-        f"{where['cores']} cores ({where['processor']}), {where['system']},",
-        f"kind with Kubernetes {where['kubernetes']},",
-        f"Python {where['python']}, {packages}. {note}".rstrip(),
+        *made,
+        f"{last} {note}".rstrip(),
         "",
     ]
     return "\n".join(line.rstrip() for line in lines)
