@@ -83,15 +83,15 @@ def measure(
 ) -> dict[str, Any]:
     """All results as JSON-ready values."""
     results: dict[str, Any] = {}
-    with cluster(WORKERS) as address:
+    with cluster(WORKERS) as running:
         for case in (case for case in CASES if case.name in names):
-            with connected(address, WORKERS):
+            with connected(running.address, WORKERS):
                 seconds = times(case, BACKENDS, quick=quick, rounds=rounds or case.rounds)
             medians = {backend: statistics.median(taken) for backend, taken in seconds.items()}
             say(f"{case.title}: " + ", ".join(f"{backend} {median:.3f} s" for backend, median in medians.items()))
             results[case.name] = {"title": case.title, "seconds": seconds, "median": medians}
             if memory and case.memory:
-                peaks = {backend: peak_memory(case, backend, address, quick=quick) for backend in BACKENDS}
+                peaks = {backend: peak_memory(case, backend, running.address, quick=quick) for backend in BACKENDS}
                 say(
                     "    peak memory: " + ", ".join(f"{backend} {peak / 1e6:.0f} MB" for backend, peak in peaks.items())
                 )
