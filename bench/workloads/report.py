@@ -157,8 +157,8 @@ def _said(runs: Any) -> Iterable[str]:
     if failures:
         kinds = sorted({failure.split(":")[0] for failure in failures})
         yield from _prose(
-            f"""It failed {len(failures)} times ({", ".join(kinds)}) and was run again; the times are those of the runs that
-            did not fail."""
+            f"""joblib's own Dask backend failed {len(failures)} times ({", ".join(kinds)}) and was run again; the
+            times are those of the runs that did not fail."""
         )
     if DASK_ML_ALONE in names:
         fewer = [of(runs, name)[0]["fits"].get("preprocessing", 0) for name in (SEQUENTIAL, DASK_ML_ALONE)]
