@@ -30,9 +30,9 @@ class Amounts(_Part, frozen=True, kw_only=True):
     def plus(self, other: Amounts, seconds: float = 1.0) -> Amounts:
         """With *other* for so many seconds."""
         return Amounts(
-            cpu=round(self.cpu + other.cpu * seconds, 3),
-            memory_gib=round(self.memory_gib + other.memory_gib * seconds, 3),
-            gpu=round(self.gpu + other.gpu * seconds, 3),
+            cpu=round(self.cpu + other.cpu * seconds, 6),
+            memory_gib=round(self.memory_gib + other.memory_gib * seconds, 6),
+            gpu=round(self.gpu + other.gpu * seconds, 6),
         )
 
 

@@ -87,7 +87,7 @@ def faster():
 
 def test_two_runs_are_shown_with_what_has_changed(keep, compare):
     keep("a")
-    spec = {**ENVIRONMENT["spec"], "workers": {"replicas": 4}}
+    spec = {"workers": {"replicas": 4}, "runner": {"script": "sha256:aa"}}
     keep("b", faster(), {**ENVIRONMENT, "packages": {"scikit-learn": "1.9.2", "numpy": "2.4.0"}, "spec": spec})
     code, out, err = compare("flights/a", "flights/b")
     assert (code, err) == (0, "")
@@ -117,6 +117,7 @@ def test_two_runs_are_shown_with_what_has_changed(keep, compare):
         "cost 1.00 EUR 1.20 EUR +20 %",
         "Packages scikit-learn 1.9.1 1.9.2",
         "Job workers.replicas 2 4 +100 %",
+        'runner.args ["--small"] (default)',
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ from dask_training.runner.run_summary import AttemptSummary
 Show: TypeAlias = Callable[[Any], str]
 _LONGEST = 40
 _NONE = "-"
+_DEFAULT = "(default)"
 
 
 @dataclass(frozen=True)
 class Figure:
     """One thing that runs can be compared by: a value for each, None where it is not known, and how to show one.
 
-    `relative`: its change is told in per cent.
+    `relative`: its change is told in per cent. `absent` stands for what is not known.
     """
 
     section: str
@@ -29,6 +31,7 @@ class Figure:
     values: tuple[Any, ...]
     show: Show = number
     relative: bool = True
+    absent: str = _NONE
 
     @property
     def differs(self) -> bool:
@@ -37,7 +40,7 @@ class Figure:
 
     def cells(self) -> list[str]:
         """The values, for people."""
-        return [_NONE if value is None else _short(self.show(value)) for value in self.values]
+        return [self.absent if value is None else _short(self.show(value)) for value in self.values]
 
     def change(self) -> str:
         """From the first run to the last, where both are numbers; "" where they are equal or nothing to subtract."""
@@ -56,7 +59,8 @@ def figures(runs: Sequence[RunRecords]) -> list[Figure]:
     ]
     packages, specs = [run.packages for run in runs], [run.spec for run in runs]
     found += [each for each in _by_name("Packages", packages, plain) if each.differs and all(packages)]
-    found += [each for each in _by_name("Job", specs, _as_json) if each.differs and all(specs)]
+    jobs = [dataclasses.replace(each, absent=_DEFAULT) for each in _by_name("Job", specs, _as_json)]
+    found += [each for each in jobs if each.differs and all(specs)]
     return found
 
 
