@@ -22,7 +22,7 @@ def outcomes(tmp_path_factory) -> Callable[..., dict]:
 
     def outcomes(name: str, workers: int) -> dict:
         spec = {
-            "activeDeadlineSeconds": 160,
+            "activeDeadlineSeconds": 270,
             "runner": {"script": (JOBS / f"{name}.py").read_text()},
             "workers": {"replicas": workers, "minReplicas": workers, "threads": 1},
         }
@@ -30,7 +30,7 @@ def outcomes(tmp_path_factory) -> Callable[..., dict]:
         command = [sys.executable, "-m", "dask_training.cli", "run", "-", "--json"]
         command += ["--artifacts", str(tmp_path_factory.mktemp(name[:8]))]
         done = subprocess.run(
-            command, input=yaml.safe_dump(body), capture_output=True, text=True, timeout=240, check=False
+            command, input=yaml.safe_dump(body), capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr
         finished = json.loads(done.stdout.splitlines()[-1])

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-pytestmark = pytest.mark.timeout(300)  # the first test of each job waits for all of it
+pytestmark = pytest.mark.timeout(330)  # the first test of each job waits for all of it
 
 
 @pytest.fixture(scope="module")
