@@ -18,6 +18,7 @@ NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/train.py"))
 ABOUT_DASK = [
     "batch-prediction",
     "fraud",
+    "out-of-core",
     "scaling",
     "taxi",
 ]
@@ -91,6 +92,7 @@ def test_each_example_is_known():
         "flights",
         "fraud",
         "gpu",
+        "out-of-core",
         "quickstart",
         "scaling",
         "taxi",
