@@ -110,10 +110,10 @@ def plot_memory(table: pd.DataFrame, marks: dict[str, float], path: Path) -> Non
         memory.plot(notes["seconds"], notes["memory"] / MIB, label=name)
         disk.plot(notes["seconds"], notes["spilled"] / MIB)
     memory.axhline(table["limit"].max() / MIB, color="#d1242f", linestyle="--", label="limit of each")
-    for name, second in marks.items():
+    for number, (name, second) in enumerate(marks.items()):
         for axes in (memory, disk):
             axes.axvline(second, color="gray", linewidth=0.8)
-        memory.text(second, 4, f" {name}", color="gray", fontsize=9)
+        memory.text(second, 6 + 30 * number, f" {name}", color="gray", fontsize=9)
     memory.set(title="More data than memory", ylabel="memory of each worker (MiB)", ylim=(0, None))
     memory.legend(loc="lower right", fontsize=8)
     disk.set(xlabel="seconds", ylabel="waiting on its disk (MiB)", ylim=(0, None))

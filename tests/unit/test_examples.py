@@ -112,6 +112,16 @@ def test_the_job_file_is_valid_runs_here_and_holds_the_script_as_it_is(name):
     assert file.check_local(job) == []
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("extras/*.yaml")), ids=lambda path: path.stem)
+def test_an_extra_is_valid_runs_here_and_pins_what_it_installs(path):
+    file = load_job_file(path.read_text(), source=str(path))
+    job = file.job(None)
+    assert job.name == path.stem
+    assert file.check_local(job) == []
+    assert all("==" in package for package in job.spec.packages)
+    compile(job.spec.runner.script, str(path), "exec")
+
+
 def test_sync_finds_what_is_out_of_date_and_changes_nothing_but_the_script(tmp_path):
     sync = load_example(EXAMPLES / "sync.py")
     folder = tmp_path / "some"
