@@ -19,8 +19,8 @@ GOOD_TASK_SECONDS: Final = 0.1  # five times that
 FEWEST_TINY_TASKS: Final = 100  # fewer are over before anybody notices
 FEWEST_TINY_DASK_TASKS: Final = 1000  # Dask's own collections always have some
 UNUSED_AFTER_SECONDS: Final = 10.0  # a script that has run for so long was meant to compute something
-FEW_AFTER_SECONDS: Final = 10.0
-SERIAL_AFTER_SECONDS: Final = 30.0  # imports and reading a file are no serial part worth a word
+FEW_AFTER_SECONDS: Final = 30.0
+SERIAL_AFTER_SECONDS: Final = 120.0  # imports, plots and small trials are no serial part worth a word
 LOW_BUSY_SHARE: Final = 0.3
 HALF_BUSY: Final = 0.5
 SPILL_SHARE: Final = 0.6  # of its memory: distributed.worker.memory.target, from where a worker spills
@@ -132,8 +132,10 @@ class _Facts:
 
     @property
     def _busy_share(self) -> float | None:
+        """Of the time that threads were there while the script ran; workers may have waited for it to start."""
         threads = self.summary.thread_seconds
-        return threads.busy / threads.available if threads is not None and threads.available > 0 else None
+        there = min(threads.available, self._threads * self._script) if threads is not None else 0.0
+        return min(1.0, threads.busy / there) if threads is not None and there > 0 else None
 
     def _memory(self) -> Iterator[Advice]:
         moved = self.summary.moved
