@@ -164,7 +164,8 @@ def fix_types(trips: pd.DataFrame) -> pd.DataFrame:
 def read_trips(folder: Path) -> dd.DataFrame:
     """The trips of both companies, lazily, with the right types and with what is missing."""
     companies = [read_company(folder, company) for company in SPELLINGS_OF_MISSING]
-    return dd.concat([raw.map_partitions(fix_types, meta=fix_types(raw.head(0))) for raw in companies])
+    like = fix_types(pd.DataFrame(columns=COLUMNS, dtype=str))
+    return dd.concat([raw.map_partitions(fix_types, meta=like) for raw in companies])
 
 
 # --- Modelling --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import dask
 import pandas as pd
 import pytest
 
@@ -59,6 +60,18 @@ def test_dask_reads_all_files_of_both_companies_as_pandas_does(example, tmp_path
         parts.append(example.fix_types(pd.read_csv(path, dtype=str, na_values=missing, keep_default_na=False)))
     one, other = (frame.astype(object).where(frame.notna(), None) for frame in (trips, pd.concat(parts)))
     pd.testing.assert_frame_equal(one, other)  # Dask's missing text is <NA>, that of pandas is nan
+
+
+def test_nothing_but_threads_of_this_process_reads_the_files(example):
+    """Workers are other pods, which don't have them."""
+
+    def refuse(*args, **kwargs):
+        pytest.fail("read with the default scheduler: on the workers of a job")
+
+    with dask.config.set(scheduler=refuse):
+        trips, by_hour = example.read_and_explore(2000)
+    assert len(trips) == 2000
+    assert sorted(by_hour.index) == list(range(24))
 
 
 def test_the_raw_data_are_not_what_the_columns_say(example, tmp_path):
