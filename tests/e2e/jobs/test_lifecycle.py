@@ -2,8 +2,9 @@
 
 import itertools
 import json
+import threading
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 
 import joblib
 import pytest
@@ -11,6 +12,7 @@ from machine import slowdown
 from sklearn.datasets import load_iris
 
 from dask_training import api
+from dask_training.runner import run_summary
 
 TRAIN = """
 import joblib
@@ -45,7 +47,58 @@ def history(jobs, name, timeout=60) -> list[dict]:
     pytest.fail(f"not ended within {timeout} s: {jobs.described(jobs.get(name))}")
 
 
+class PodTimes:
+    """For how long the pods of a namespace run, by role, as the kubelet says: watched until `pods` of them are gone."""
+
+    def __init__(self, jobs, pods: int) -> None:
+        self._seconds: dict[str, float] = {}
+        self._left = pods
+        self._watch = threading.Thread(target=self._follow, args=(jobs,), daemon=True)
+        self._watch.start()
+
+    def _follow(self, jobs) -> None:
+        for change in jobs.api.watch(f"/api/v1/namespaces/{jobs.namespace}/pods", 90):
+            if change["type"] == "DELETED":
+                self._count(change["object"])
+                self._left -= 1
+            if not self._left:
+                return
+
+    def _count(self, pod: dict) -> None:
+        [container] = pod["status"]["containerStatuses"]
+        ended = (container["state"].get("terminated") or {}).get("finishedAt")
+        seconds = seconds_between(pod["status"]["startTime"], ended or datetime.now(UTC).isoformat())
+        role = pod["metadata"]["labels"]["dask-training.io/role"].replace("worker", "workers")
+        self._seconds[role] = self._seconds.get(role, 0.0) + seconds
+
+    def by_role(self) -> dict[str, float]:
+        """Once all of them are gone."""
+        self._watch.join(30)
+        assert not self._left, f"{self._left} pods were never seen to go"
+        return self._seconds
+
+
+def assert_taken(used: dict, lived: dict[str, float]) -> None:
+    """Four pods of 10m CPU and 128 MiB each have run for so many seconds."""
+    assert used["cpu"] == pytest.approx(0.01 * sum(lived.values()), rel=0.05)
+    assert used["memoryGiB"] == pytest.approx(0.125 * sum(lived.values()), rel=0.05)
+    assert used["cpu"] == pytest.approx(sum(role["cpu"] for role in used["byRole"].values()), rel=0.001)
+    # A role's pods may run for few seconds, and Kubernetes tells times in whole ones.
+    for role, seconds in lived.items():
+        assert used["byRole"][role]["memoryGiB"] == pytest.approx(0.125 * seconds, rel=0.05, abs=0.125)
+
+
+def assert_summed_up(summary: run_summary.AttemptSummary, used: dict) -> None:
+    assert (summary.reason, summary.joblib.calls, summary.joblib.tasks) == ("Completed", 2, 16)
+    assert summary.tasks.done >= summary.joblib.batches > 0
+    assert 0 < summary.thread_seconds.busy <= summary.thread_seconds.available
+    assert summary.workers.lost == 0
+    # It was written while the pods still ran.
+    assert 0.5 * used["cpu"] < summary.resource_seconds.cpu < 1.05 * used["cpu"]
+
+
 def test_a_job_trains_on_its_workers_keeps_its_model_and_leaves_nothing(jobs, make_job, fetch):
+    pod_times = PodTimes(jobs, pods=4)
     jobs.apply(make_job("train", TRAIN, workers={"replicas": 2, "minReplicas": 2}))
     versions = history(jobs, "train")
     jobs.nothing_left(timeout=5)
@@ -81,9 +134,7 @@ def test_a_job_trains_on_its_workers_keeps_its_model_and_leaves_nothing(jobs, ma
     lived = seconds_between(body["metadata"]["creationTimestamp"], status["completionTime"])
     assert timings["total"] - timings["finalizing"] == pytest.approx(lived, abs=1.5), "what follows is taking away"
     assert min(timings["starting"], timings["running"]) > 0
-    # Four pods of 10m CPU and 128 MiB each.
-    assert status["resourceSeconds"]["cpu"] == pytest.approx(0.04 * timings["total"], rel=0.5)
-    assert status["resourceSeconds"]["memoryGiB"] == pytest.approx(0.5 * timings["total"], rel=0.5)
+    assert_taken(status["resourceSeconds"], pod_times.by_role())
 
     events = jobs.events("train")
     assert {event["type"] for event in events} == {"Normal"}
@@ -99,6 +150,7 @@ def test_a_job_trains_on_its_workers_keeps_its_model_and_leaves_nothing(jobs, ma
     assert kept.files == {"model.joblib"} | logs | records
     assert "trained on 150 rows" in (kept.folder / "logs/runner.log").read_text()
     assert json.loads((kept.folder / "metrics.json").read_text())["note"] == "not a number"
+    assert_summed_up(run_summary.read((kept.folder / "summary.json").read_bytes()), status["resourceSeconds"])
     X, y = load_iris(return_X_y=True)
     assert joblib.load(kept.folder / "model.joblib").score(X, y) > 0.95
 

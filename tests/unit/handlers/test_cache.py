@@ -1,8 +1,11 @@
 """What is remembered, and that older news never replaces newer."""
 
+import datetime
+
 import pytest
 
 from dask_training.handlers.cache import TOMBSTONE_SECONDS, Cache
+from dask_training.handlers.gone import KEPT_SECONDS
 from dask_training.kube.resources import JOBS, PODS, SERVICES
 
 KEY = ("team", "forest")
@@ -146,3 +149,20 @@ def test_only_what_decisions_need_is_kept(cache, pod, job):
     assert cache.job(KEY)["metadata"]["managedFields"] == [beat]
     cache.put(JOBS, at(6, job(), managedFields=fields[:1]))
     assert "managedFields" not in cache.job(KEY)["metadata"]
+
+
+def test_pods_that_are_gone_are_remembered_as_they_were_seen_last_for_a_while(pod):
+    now = [0.0]
+    cache = Cache(clock=lambda: now[0])
+    for name in ("p0", "p1"):
+        cache.put(PODS, pod(6, name=name, phase="Running"))
+    cache.remove(PODS, pod(9, name="p0")["metadata"])
+    [(body, when)] = cache.gone("uid-of-forest")
+    assert (body["metadata"]["name"], body["status"]["phase"]) == ("p0", "Running")
+    assert abs((datetime.datetime.now(datetime.UTC) - when).total_seconds()) < 60
+    assert cache.gone("another") == []
+    now[0] = KEPT_SECONDS - 1
+    cache.remove(PODS, pod(10, name="p1")["metadata"])
+    assert [body["metadata"]["name"] for body, _ in cache.gone("uid-of-forest")] == ["p0", "p1"]
+    now[0] = KEPT_SECONDS + 1
+    assert [body["metadata"]["name"] for body, _ in cache.gone("uid-of-forest")] == ["p1"]
