@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --qui
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 
-.PHONY: help run setup test unit lint format tools kind kind-delete images images-ml load demo lock examples docs pictures bench bench-startup hooks clean
+.PHONY: help run setup test unit lint format tools kind kind-delete images images-ml load demo lock examples docs pictures bench bench-startup bench-workloads hooks clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -85,6 +85,9 @@ bench: $(DEV)  ## Measure the joblib backend against others
 
 bench-startup: $(DEV)  ## Measure start and end of a job against dask-kubernetes', on the kind cluster with the operator
 	@$(BIN)/python -m bench.startup --trace --docs
+
+bench-workloads: $(DEV)  ## Measure the blogs' workloads with and without Dask
+	@$(BIN)/python -m bench.workloads --docs
 
 hooks: $(DEV)  ## Lint at each commit
 	@$(BIN)/pre-commit install
