@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -23,6 +25,7 @@ from bench.workloads.traffic import moved
 from dask_training import dask_ml_compat
 
 PACKAGES = ("joblib", "distributed", "dask-ml", "scikit-learn", "numpy")
+LIMIT_SECONDS = 90  # of a run; on a machine of its own none takes a tenth of it
 MOST_FAILURES = 3  # of joblib's own Dask backend, in a run: with calls inside calls it loses one now and then
 Clusters = Mapping[Layout, Cluster]
 Contender = tuple[str, Layout]
@@ -70,7 +73,7 @@ def _measure(
     for turn in range(rounds or (1 if quick else case.rounds)):
         for contender in contenders[turn % len(contenders) :] + contenders[: turn % len(contenders)]:
             if contender[0] == LOKY and not quick:
-                _one(contender, clusters, small)  # another number of processes was used last
+                _start_loky(contender[1])  # another number of processes was used last
             found.append({"round": turn} | _one(contender, clusters, workload))
             say(f"  {_told(found[-1])}")
     check(case.name, found)
@@ -123,12 +126,43 @@ def _one(contender: Contender, clusters: Clusters, workload: Workload) -> dict[s
             return told | {"failures": failures} | {key: after[key] - before[key] for key in after}
 
 
+def _start_loky(layout: Layout) -> None:
+    """All of loky's processes, each with the imports of this module: it starts them as tasks come."""
+    number = layout[0] * layout[1]
+    with tempfile.TemporaryDirectory() as folder, joblib.parallel_config("loky", n_jobs=number):
+        joblib.Parallel(batch_size=1)(joblib.delayed(_meet)(Path(folder), number) for _ in range(number))
+
+
+def _meet(folder: Path, number: int) -> None:
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while len(list(folder.iterdir())) < number and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    """Raises TimeoutError in what takes too long: a call whose tasks are lost may wait for ever."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"not done after {LIMIT_SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(LIMIT_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _timed(call: Callable[[], Result]) -> dict[str, Any]:
     fits = counted.fits()
     gc.collect()
-    start = time.perf_counter()
-    result = call()
-    seconds = time.perf_counter() - start
+    with _limited():
+        start = time.perf_counter()
+        result = call()
+        seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
         "fits": {kind: number - fits.get(kind, 0) for kind, number in counted.fits().items()},
