@@ -25,7 +25,7 @@ run: $(RUNTIME)  ## Train the flights example on this machine (FULL=1: on every 
 
 setup: $(DEV)  ## Make .venv with all that development needs; a second time only what changed
 
-test: lint tools  ## Lint, then run all tests, those on a kind cluster, those with processes here and the fast ones at once: what CI runs
+test: lint tools  ## Lint, then run all tests in three streams, one of them on a kind cluster: what CI runs
 	@$(BIN)/python -m pytest -n 3
 
 unit: $(DEV)  ## Run the fast tests alone, which need no Docker, several at once: half of their time they wait

@@ -152,7 +152,9 @@ class Session:
         if self.pid == 0:
             if cwd is not None:
                 os.chdir(cwd)
-            os.execvpe(command[0], list(command), {**os.environ, "TERM": "xterm-256color", **(env or {})})
+            # This terminal's size counts, not that of another that the environment speaks of.
+            here = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+            os.execvpe(command[0], list(command), {**here, "TERM": "xterm-256color", **(env or {})})
         ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def write(self, text: str) -> None:
