@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from machine import slowdown
+from modules import load_module
 
 from dask_training.api import ExitCode
 
@@ -40,10 +40,7 @@ with open(os.path.join(os.environ["ARTIFACTS_DIR"], "total.txt"), "w") as file:
 
 @pytest.fixture(scope="module")
 def terminal():
-    spec = importlib.util.spec_from_file_location("screen", ROOT / "docs" / "pictures" / "screen.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(ROOT / "docs" / "pictures" / "screen.py")
 
 
 @pytest.fixture

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+# What the scripts of these leave, metrics.json among it.
+MADE = {
+    "batch-prediction": {
+        "model.joblib", "metrics.json", "learning_curve.csv", "learning_curve.png", "sample.csv", "confusion.csv",
+        "csv_or_parquet.csv", "prediction_summary.json",
+    } | {f"predictions/part-{number:05}.parquet" for number in range(8)},
+    "out-of-core": {
+        "best_model.joblib", "history.csv", "hyperband.json", "memory.csv", "memory.png", "metrics.json", "sample.csv",
+    },
+    "taxi": {
+        "best_pipeline.joblib", "metrics.json", "cv_results.csv", "fit_counts.json", "sample.csv", "report.md",
+        "tips.png",
+    },
+}  # fmt: skip
 # What is kept of every attempt with two workers, beside metrics.json, the script's own files and the manifest.
 RECORDS = {
     "summary.json", "environment.json", "performance_report.html", "profile.html",
@@ -87,6 +104,26 @@ def assert_same_search(one, other):
     """The same scores for the same settings; only the times differ."""
     one, other = (pd.read_csv(folder / "cv_results.csv").drop(columns=list(_TIMES)) for folder in (one, other))
     pd.testing.assert_frame_equal(one, other, rtol=1e-9)
+
+
+def predict_elsewhere(example, model, folder, *, drop=("probability",), without=(), change=None):
+    """What predict.py makes of the sample that train.py left in `folder`, beside that sample, as two tables.
+
+    It is given the sample without the columns `drop`, after `change` of it, where there is neither Dask, nor anything
+    of ours, nor the packages `without`.
+    """
+    sample = pd.read_csv(folder / "sample.csv")
+    rows = sample.drop(columns=list(drop))
+    with tempfile.TemporaryDirectory() as elsewhere:
+        (change(rows) if change else rows).to_csv(Path(elsewhere) / "rows.csv", index=False)
+        script = EXAMPLES / example / "predict.py"
+        printed = run_elsewhere(script, folder / model, "rows.csv", folder=elsewhere, without=without)
+    return pd.read_csv(io.StringIO(printed)), sample
+
+
+def assert_same_probabilities(predicted, sample, **tolerance):
+    """predict.py gives each row the probability that the training gave it."""
+    assert predicted["probability"].to_list() == pytest.approx(sample["probability"].to_list(), **tolerance)
 
 
 def run_elsewhere(script, *arguments, folder, without=()) -> str:

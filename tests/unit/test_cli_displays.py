@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import itertools
 import json
@@ -12,6 +11,7 @@ import time
 import msgspec
 import pytest
 from machine import slowdown
+from modules import load_module
 from rich.console import Console
 
 from dask_training.api import Phase, Reason
@@ -122,10 +122,7 @@ def utc(monkeypatch):
 
 @pytest.fixture(scope="module")
 def terminal(root):
-    spec = importlib.util.spec_from_file_location("screen", root / "docs" / "pictures" / "screen.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(root / "docs" / "pictures" / "screen.py")
 
 
 def plain_lines(events) -> tuple[str, str]:

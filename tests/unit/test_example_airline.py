@@ -1,11 +1,11 @@
 """The airline example without a cluster: its flights are what it says they are."""
 
-import importlib.util
 import sys
 
 import numpy as np
 import pytest
 from example_runs import EXAMPLES
+from modules import load_module
 from sklearn.model_selection import ParameterGrid
 
 FEATURES = [
@@ -17,12 +17,7 @@ FEATURES = [
 @pytest.fixture(scope="module")
 def example():
     """The script, as a module."""
-    spec = importlib.util.spec_from_file_location("example_airline", EXAMPLES / "airline" / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
-        spec.loader.exec_module(module)
-        yield module
+    return load_module(EXAMPLES / "airline" / "train.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,17 @@
 """The scaling example without a cluster: what it makes of the times that it measures."""
 
-import importlib.util
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
 from example_runs import EXAMPLES
 from joblib.parallel import get_active_backend
+from modules import load_module
 
 
 @pytest.fixture(scope="module")
 def example():
     """The script, as a module."""
-    spec = importlib.util.spec_from_file_location("example_scaling", EXAMPLES / "scaling" / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
-        spec.loader.exec_module(module)
-        yield module
+    return load_module(EXAMPLES / "scaling" / "train.py")
 
 
 def times(**seconds):

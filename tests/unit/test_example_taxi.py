@@ -1,26 +1,15 @@
 """The taxi example's dirt and how it is cleaned, without a cluster: what was not missing comes back as it was."""
 
-import importlib.util
-import sys
-import warnings
-from pathlib import Path
-
 import dask
 import pandas as pd
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "examples" / "taxi" / "train.py"
+from example_runs import EXAMPLES
+from modules import load_module
 
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("example_taxi", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # dask_ml's own, when it is imported
-        spec.loader.exec_module(module)
-    return module
+    return load_module(EXAMPLES / "taxi" / "train.py")
 
 
 def company_of(example, part):

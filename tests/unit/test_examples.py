@@ -1,18 +1,17 @@
 """The examples without a cluster: their job files, and that no feature of the flights gives the answer away."""
 
-import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from example_runs import EXAMPLES
+from modules import load_module
 
 from dask_training.model import load_job_file
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/train.py"))
 # Scripts that use Dask themselves; the others are plain code for joblib.
 ABOUT_DASK = [
@@ -26,16 +25,9 @@ ABOUT_DASK = [
 AFTERWARDS = ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", "tailnum"]
 
 
-def load_example(path):
-    spec = importlib.util.spec_from_file_location(f"example_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def example():
-    return load_example(EXAMPLES / "flights" / "train.py")
+    return load_module(EXAMPLES / "flights" / "train.py")
 
 
 @pytest.fixture
@@ -123,7 +115,7 @@ def test_an_extra_is_valid_runs_here_and_pins_what_it_installs(path):
 
 
 def test_sync_finds_what_is_out_of_date_and_changes_nothing_but_the_script(tmp_path):
-    sync = load_example(EXAMPLES / "sync.py")
+    sync = load_module(EXAMPLES / "sync.py")
     folder = tmp_path / "some"
     folder.mkdir()
     rest = "    args: []  # kept\n\n  packages: []\n"
@@ -140,7 +132,7 @@ def test_sync_finds_what_is_out_of_date_and_changes_nothing_but_the_script(tmp_p
 
 
 def test_the_notebook_is_made_of_the_script():
-    sync = load_example(EXAMPLES / "sync.py")
+    sync = load_module(EXAMPLES / "sync.py")
     session = EXAMPLES / "session"
     notebook = (session / "session.ipynb").read_text()
     assert notebook == sync.notebook_of((session / "session.py").read_text()), "run: python examples/sync.py"
@@ -154,7 +146,7 @@ def test_the_notebook_is_made_of_the_script():
 
 
 def test_sync_says_when_a_job_file_has_no_script():
-    sync = load_example(EXAMPLES / "sync.py")
+    sync = load_module(EXAMPLES / "sync.py")
     with pytest.raises(SystemExit, match=r"no `script: \|` block"):
         sync.with_script("spec: {}\n", "print()\n")
 

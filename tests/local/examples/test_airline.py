@@ -5,12 +5,12 @@ import json
 import pandas as pd
 import pytest
 from example_runs import (
-    EXAMPLES,
     RECORDS,
     assert_png,
+    assert_same_probabilities,
     assert_same_search,
     job_file,
-    run_elsewhere,
+    predict_elsewhere,
     run_plainly,
     script_files,
     workers_of,
@@ -39,7 +39,9 @@ def test_the_flights_are_trained_on_in_five_ways(run_job, tmp_path):
     plain = run_plainly("airline", tmp_path / "plain", "--small")
     assert metrics == pytest.approx(json.loads((plain / "metrics.json").read_text()), rel=1e-4)
     assert_same_search(run.folder, plain)
-    assert_predicts_elsewhere(run.folder, tmp_path)
+    predicted, sample = predict_elsewhere("airline", "model.joblib", run.folder)
+    assert len(predicted) == 100
+    assert_same_probabilities(predicted, sample, rel=1e-9)
 
 
 def assert_sensible(metrics):
@@ -52,15 +54,3 @@ def assert_sensible(metrics):
         assert 0.55 < metrics[f"{part}_cancelled"] < metrics["ceiling_cancelled"] + 0.03
     assert 0.6 < metrics["multilabel_delayed"] < metrics["ceiling_delayed"] + 0.03
     assert 0.55 < metrics["cv_roc_auc"] < metrics["ceiling_cancelled"] + 0.03
-
-
-def assert_predicts_elsewhere(folder, elsewhere):
-    """predict.py gives the probabilities of the training in a process that has no Dask and nothing of ours."""
-    sample = pd.read_csv(folder / "sample.csv")
-    sample.drop(columns="probability").to_csv(elsewhere / "flights.csv", index=False)
-    script = EXAMPLES / "airline" / "predict.py"
-    printed = run_elsewhere(script, folder / "model.joblib", "flights.csv", folder=elsewhere)
-    (elsewhere / "predictions.csv").write_text(printed)
-    predicted = pd.read_csv(elsewhere / "predictions.csv")["probability"]
-    assert len(predicted) == 100
-    assert predicted.to_list() == pytest.approx(sample["probability"].to_list(), rel=1e-9)

@@ -1,41 +1,36 @@
 """The pumps as a user predicts them: every reading once, by the workers, as the model alone would have."""
 
-import importlib.util
 import io
 import json
-import sys
-import warnings
 
 import dask
 import joblib
 import pandas as pd
 import pytest
 from distributed import Client
-from example_runs import EXAMPLES, RECORDS, assert_png, job_file, run_elsewhere, script_files, workers_of
-
-FOLDER = EXAMPLES / "batch-prediction"
-MADE = {
-    "model.joblib", "metrics.json", "learning_curve.csv", "learning_curve.png", "sample.csv", "confusion.csv",
-    "csv_or_parquet.csv", "prediction_summary.json",
-} | {f"predictions/part-{number:05}.parquet" for number in range(8)}  # fmt: skip
+from example_runs import (
+    EXAMPLES,
+    MADE,
+    RECORDS,
+    assert_png,
+    job_file,
+    predict_elsewhere,
+    script_files,
+    workers_of,
+)
+from modules import load_module
 
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("example_batch_prediction", FOLDER / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # dask_ml's own, when it is imported
-        spec.loader.exec_module(module)
-    return module
+    return load_module(EXAMPLES / "batch-prediction" / "train.py")
 
 
-def test_each_reading_is_predicted_once_as_the_model_alone_does(run_job, tmp_path, example):
+def test_each_reading_is_predicted_once_as_the_model_alone_does(run_job, example):
     run = run_job(job_file("batch-prediction"), options=("--", "--small"), timeout=150)
     assert run.exit_code == 0, run.finished
     assert run.kept() >= RECORDS
-    assert script_files(run.kept()) == MADE
+    assert script_files(run.kept()) == MADE["batch-prediction"]
     assert_png(run.folder / "learning_curve.png")
     assert len(workers_of(run, "_fit_and_score")) == len(workers_of(run, "to_file")) == 2
 
@@ -45,7 +40,9 @@ def test_each_reading_is_predicted_once_as_the_model_alone_does(run_job, tmp_pat
     last = example.make_readings(2_500, 7)
     assert predictions["predicted"][-2_500:].to_list() == model.predict(last[example.FEATURES]).tolist()
     assert_sensible(run, predictions)
-    assert_predicts_elsewhere(run.folder, tmp_path / "elsewhere")
+    drop = ("predicted", "state")
+    predicted, sample = predict_elsewhere("batch-prediction", "model.joblib", run.folder, drop=drop)
+    assert predicted["predicted"].to_list() == sample["predicted"].to_list()
 
 
 def assert_sensible(run, predictions):
@@ -65,15 +62,6 @@ def assert_sensible(run, predictions):
     assert formats["rows"].to_list() == [20_000, 20_000]
     assert formats.loc["parquet", "bytes"] < 0.7 * formats.loc["csv", "bytes"]
     assert (formats.filter(like="seconds") > 0).all(axis=None)
-
-
-def assert_predicts_elsewhere(folder, elsewhere):
-    """predict.py gives the predictions of the training where there is no Dask."""
-    elsewhere.mkdir()
-    sample = pd.read_csv(folder / "sample.csv")
-    sample.drop(columns=["predicted", "state"]).to_csv(elsewhere / "readings.csv", index=False)
-    printed = run_elsewhere(FOLDER / "predict.py", folder / "model.joblib", "readings.csv", folder=elsewhere)
-    assert pd.read_csv(io.StringIO(printed))["predicted"].to_list() == sample["predicted"].to_list()
 
 
 def test_only_so_many_results_are_brought_at_a_time(example, tmp_path):

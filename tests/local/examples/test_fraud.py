@@ -1,18 +1,25 @@
 """The fraud example as a user runs it: a random search on both workers, and one model trained by both together."""
 
-import io
 import json
 
 import pandas as pd
 import pytest
-from example_runs import EXAMPLES, RECORDS, assert_png, job_file, run_elsewhere, script_files, workers_of
+from example_runs import (
+    RECORDS,
+    assert_png,
+    assert_same_probabilities,
+    job_file,
+    predict_elsewhere,
+    script_files,
+    workers_of,
+)
 
 MADE = {
     "booster.json", "history.json", "hp_history.csv", "metrics.json", "pr_curve.png", "sample.csv",
 }  # fmt: skip
 
 
-def test_frauds_are_found_by_a_model_that_both_workers_train_together(run_job, tmp_path):
+def test_frauds_are_found_by_a_model_that_both_workers_train_together(run_job):
     run = run_job(job_file("fraud"), options=("--", "--small"), timeout=170)
     assert run.exit_code == 0, run.finished
     assert run.kept() >= RECORDS
@@ -42,16 +49,6 @@ def test_frauds_are_found_by_a_model_that_both_workers_train_together(run_job, t
     }
     assert len(history["valid"]["aucpr"]) >= metrics["trees"]
 
-    predicted = predict_elsewhere(run.folder, tmp_path)
-    sample = pd.read_csv(run.folder / "sample.csv")
-    assert predicted["probability"].to_list() == pytest.approx(sample["probability"].to_list(), rel=1e-5)
+    predicted, sample = predict_elsewhere("fraud", "booster.json", run.folder, without=("sklearn", "joblib"))
+    assert_same_probabilities(predicted, sample, rel=1e-5)
     assert predicted["stop"].sum() == min(metrics["test_stopped"], len(sample))
-
-
-def predict_elsewhere(folder, work):
-    """The sample's payments as predict.py returns them, without Dask, scikit-learn or anything of ours."""
-    pd.read_csv(folder / "sample.csv").drop(columns="probability").to_csv(work / "payments.csv", index=False)
-    script = EXAMPLES / "fraud" / "predict.py"
-    hidden = ("sklearn", "joblib")
-    printed = run_elsewhere(script, folder / "booster.json", "payments.csv", folder=work, without=hidden)
-    return pd.read_csv(io.StringIO(printed))

@@ -3,13 +3,20 @@
 import os
 import subprocess
 import sys
-from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from example_runs import EXAMPLES, RECORDS, assert_png, job_file, run_elsewhere, script_files
+from example_runs import (
+    EXAMPLES,
+    RECORDS,
+    assert_png,
+    assert_same_probabilities,
+    job_file,
+    predict_elsewhere,
+    script_files,
+)
 
 
 def without_packages():
@@ -19,7 +26,7 @@ def without_packages():
     return body
 
 
-def test_candidates_are_trained_on_both_workers_and_the_model_predicts_elsewhere(run_job, tmp_path):
+def test_candidates_are_trained_on_both_workers_and_the_model_predicts_elsewhere(run_job):
     run = run_job(without_packages(), options=("--", "--small", "--device", "cpu"))
     assert run.exit_code == 0, run.finished
     assert "spec.workers.resources: nvidia.com/gpu is not reserved on this machine." in run.notices
@@ -34,17 +41,8 @@ def test_candidates_are_trained_on_both_workers_and_the_model_predicts_elsewhere
     assert candidates["auc"].is_monotonic_decreasing
     assert run.finished["tasks"] == 4
     assert_png(run.folder / "candidates.png")
-    sample = pd.read_csv(run.folder / "sample.csv")
-    sample.drop(columns="probability").to_csv(tmp_path / "rows.csv", index=False)
-    printed = run_elsewhere(
-        EXAMPLES / "gpu" / "predict.py",
-        str(run.folder / "model.json"),
-        "rows.csv",
-        folder=tmp_path,
-        without=["sklearn"],
-    )
-    predicted = pd.read_csv(StringIO(printed))["probability"]
-    assert predicted.to_list() == pytest.approx(sample["probability"].to_list(), abs=1e-5)
+    predicted, sample = predict_elsewhere("gpu", "model.json", run.folder, without=("sklearn",))
+    assert_same_probabilities(predicted, sample, abs=1e-5)
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU here")

@@ -1,22 +1,26 @@
 """The example on data beyond memory as a user runs it: partitions wait on disk, and no worker is killed."""
 
-import io
 import json
 
 import pandas as pd
 import pytest
-from example_runs import EXAMPLES, RECORDS, assert_png, job_file, run_elsewhere, script_files, workers_of
+from example_runs import (
+    MADE,
+    RECORDS,
+    assert_png,
+    assert_same_probabilities,
+    job_file,
+    predict_elsewhere,
+    script_files,
+    workers_of,
+)
 
-MADE = {
-    "best_model.joblib", "history.csv", "hyperband.json", "memory.csv", "memory.png", "metrics.json", "sample.csv",
-}  # fmt: skip
 
-
-def test_hyperband_learns_from_partitions_that_wait_on_disk_and_no_worker_is_killed(run_job, tmp_path):
+def test_hyperband_learns_from_partitions_that_wait_on_disk_and_no_worker_is_killed(run_job):
     run = run_job(job_file("out-of-core"), options=("--", "--small"), timeout=170)
     assert run.exit_code == 0, run.finished
     assert run.kept() >= RECORDS
-    assert script_files(run.kept()) == MADE
+    assert script_files(run.kept()) == MADE["out-of-core"]
     assert_png(run.folder / "memory.png")
     for task in ("readings", "partial_fit"):
         assert len(workers_of(run, task)) == 2
@@ -44,14 +48,5 @@ def test_hyperband_learns_from_partitions_that_wait_on_disk_and_no_worker_is_kil
     # The chance of a failure, which is known exactly, reaches 0.88 on such readings.
     assert 0.7 < metrics["baseline_roc_auc"] < metrics["roc_auc"] < 0.9
 
-    predicted = predict_elsewhere(run.folder, tmp_path)
-    sample = pd.read_csv(run.folder / "sample.csv")
-    assert predicted["probability"].to_list() == pytest.approx(sample["probability"].to_list(), rel=1e-6)
-
-
-def predict_elsewhere(folder, work):
-    """The sample's readings as predict.py returns them, without Dask or anything of ours."""
-    pd.read_csv(folder / "sample.csv").drop(columns="probability").to_csv(work / "readings.csv", index=False)
-    script = EXAMPLES / "out-of-core" / "predict.py"
-    printed = run_elsewhere(script, folder / "best_model.joblib", "readings.csv", folder=work)
-    return pd.read_csv(io.StringIO(printed))
+    predicted, sample = predict_elsewhere("out-of-core", "best_model.joblib", run.folder)
+    assert_same_probabilities(predicted, sample, rel=1e-6)

@@ -1,22 +1,17 @@
 """The taxis as a user trains on them: what each search fits, counted, and the pipeline used without Dask."""
 
-import io
 import json
 
 import pandas as pd
 import pytest
-from example_runs import EXAMPLES, RECORDS, assert_png, job_file, run_elsewhere, script_files, workers_of
-
-MADE = {
-    "best_pipeline.joblib", "metrics.json", "cv_results.csv", "fit_counts.json", "sample.csv", "report.md", "tips.png",
-}  # fmt: skip
+from example_runs import MADE, RECORDS, assert_png, job_file, predict_elsewhere, script_files, workers_of
 
 
-def test_dask_ml_prepares_each_fold_once_and_scikit_learn_once_for_each_setting(run_job, tmp_path):
+def test_dask_ml_prepares_each_fold_once_and_scikit_learn_once_for_each_setting(run_job):
     run = run_job(job_file("taxi"), options=("--", "--small"), timeout=150)
     assert run.exit_code == 0, run.finished
     assert run.kept() >= RECORDS
-    assert script_files(run.kept()) == MADE
+    assert script_files(run.kept()) == MADE["taxi"]
     assert_png(run.folder / "tips.png")
 
     counts = json.loads((run.folder / "fit_counts.json").read_text())
@@ -33,7 +28,7 @@ def test_dask_ml_prepares_each_fold_once_and_scikit_learn_once_for_each_setting(
     assert_sensible(run.finished["metrics"])
     stages = [line for line in (run.folder / "report.md").read_text().splitlines() if line.startswith("## ")]
     assert stages == ["## Reading", "## Exploring", "## Cleaning", "## Modelling", "## Reporting"]
-    assert_predicts_elsewhere(run.folder, tmp_path / "elsewhere")
+    assert_predicts_elsewhere(run.folder)
 
 
 def assert_sensible(metrics):
@@ -46,16 +41,16 @@ def assert_sensible(metrics):
     assert metrics["brier_score"] < metrics["baseline_brier_score"]
 
 
-def assert_predicts_elsewhere(folder, elsewhere):
+def assert_predicts_elsewhere(folder):
     """predict.py gives the same probabilities without Dask, and none for a trip that lacks a value."""
-    elsewhere.mkdir()
-    sample = pd.read_csv(folder / "sample.csv")
-    trips = sample.drop(columns=["probability", "good_tip"])
-    trips.loc[3, "fare"] = float("nan")
-    trips.to_csv(elsewhere / "trips.csv", index=False)
-    predict = EXAMPLES / "taxi" / "predict.py"
-    printed = run_elsewhere(predict, folder / "best_pipeline.joblib", "trips.csv", folder=elsewhere)
-    predicted = pd.read_csv(io.StringIO(printed))["probability"]
+    drop = ("probability", "good_tip")
+    frame, sample = predict_elsewhere("taxi", "best_pipeline.joblib", folder, drop=drop, change=without_a_fare)
+    predicted = frame["probability"]
     assert predicted.isna().to_list() == [row == 3 for row in range(len(sample))]
     expected = sample["probability"].where(predicted.notna())
     pd.testing.assert_series_equal(predicted, expected, rtol=1e-9)
+
+
+def without_a_fare(trips):
+    trips.loc[3, "fare"] = float("nan")
+    return trips

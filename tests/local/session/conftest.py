@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import importlib.util
 import threading
 import time
 from pathlib import Path
@@ -16,11 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from distributed import Scheduler, Worker
 from distributed.security import Security
+from modules import load_module
 
 _FAKES = Path(__file__).parents[2] / "unit" / "client" / "conftest.py"
-_spec = importlib.util.spec_from_file_location("fake_api_fixtures", _FAKES)
-fixtures = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fixtures)
+fixtures = load_module(_FAKES, "fake_api_fixtures")
 api = fixtures.api
 
 JOBS = "/apis/dask-training.io/v1alpha1/namespaces/default/dasktrainingjobs"

@@ -1,22 +1,14 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
+from modules import load_module
 
+HERE = Path(__file__).parent
 
-def load(name):
-    """A module beside this one, by its path: tests are no packages."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-load("fake_forward")
-fake_api = load("fake_api")
+load_module(HERE / "fake_forward.py", "fake_forward")  # which the next one imports
+fake_api = load_module(HERE / "fake_api.py", "fake_api")
 
 
 @pytest.fixture
