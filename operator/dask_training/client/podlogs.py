@@ -97,6 +97,8 @@ class PodLog:
         rest = b""
         try:
             for data in response.stream(65536):
+                if self._stopped.is_set():  # no TLS any more: see watching.lines
+                    return False
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     text = self._memory.new(line)

@@ -106,7 +106,7 @@ class Watcher:
             self._response = response
             if self._stopped.is_set():  # while the stream was opened: nobody ends it
                 return
-            for line in _lines(response):
+            for line in lines(response, self._stopped):
                 event = json.loads(line)
                 if event["type"] == "ERROR":  # such as 410: too old; what there is now comes next
                     return
@@ -115,11 +115,13 @@ class Watcher:
                 yield None if event["type"] == "DELETED" else event["object"]
 
 
-def _lines(response: Any) -> Iterator[bytes]:
-    """The whole lines of a stream; one that breaks just ends."""
+def lines(response: Any, stopped: threading.Event) -> Iterator[bytes]:
+    """The whole lines of a stream until *stopped*, which is set before `shutdown`; one that breaks just ends."""
     rest = b""
     try:
         for data in response.stream(65536):
+            if stopped.is_set():  # TLS ends with the shutdown: what came after that has not been decrypted
+                return
             *lines, rest = (rest + data).split(b"\n")
             yield from (line for line in lines if line.strip())
     except (GeneratorExit, KeyboardInterrupt):
@@ -129,7 +131,7 @@ def _lines(response: Any) -> Iterator[bytes]:
 
 
 def shutdown(response: Any) -> None:
-    """Ends another thread's wait for the next bytes of *response*."""
+    """Ends another thread's wait for the next bytes of *response*, which must not use any that still come."""
     shut = getattr(response, "shutdown", None)  # urllib3 2.3 and later
     try:
         if shut is not None:

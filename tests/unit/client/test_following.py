@@ -12,6 +12,7 @@ from dask_training.client import following
 from dask_training.client.jobs import WaitTimeoutError
 from dask_training.client.podlogs import PodLog
 from dask_training.client.status_events import StatusEvents, exit_code_of, phase_of
+from dask_training.client.watching import lines
 from dask_training.errors import NotFoundError
 from dask_training.runner.events import (
     ArtifactsStored,
@@ -323,6 +324,25 @@ def test_streams_that_break_anywhere_repeat_and_lose_no_line(client, api, log_sc
     api.logs["p"] = log_script(*lines, cuts=cuts)
     assert list(PodLog(client.connection, "default", "p").lines(follow=True)) == lines
     assert api.logs["p"].streams == len(cuts) + 1
+
+
+class CutOff:
+    """A stream over TLS that is shut down while it is read: what comes then has not been decrypted."""
+
+    def __init__(self, stop):
+        self._stop = stop
+
+    def stream(self, _):
+        yield b'2026-11-21T12:00:00Z {"whole": 1}\n2026-11-21T12:00:00Z {"ha'
+        self._stop()
+        yield b'lf": \x17\x03\x03\x98\xd2t\n'
+
+
+def test_nothing_of_what_comes_after_the_end_of_tls_is_taken_for_a_line(client):
+    stopped = threading.Event()
+    assert list(lines(CutOff(stopped.set), stopped)) == [b'2026-11-21T12:00:00Z {"whole": 1}']
+    log = PodLog(client.connection, "default", "p")
+    assert list(log._new(CutOff(log.stop), last_counts=False)) == ['{"whole": 1}']
 
 
 def test_a_container_that_starts_again_goes_on_in_the_same_log(client, api, log_script):
