@@ -18,6 +18,7 @@ SILENCE_LIMIT = 90.0
 QUIET_RECONNECT = 60.0
 """A stream that lived so long and brought nothing was dead: that it was opened again proves nothing."""
 STUCK_LIMIT = 120.0
+"""Seconds in which jobs wait and none is taken up. That a job waits so long, behind others, is load and no fault."""
 
 
 class _Counted(Protocol):

@@ -171,8 +171,8 @@ class Operator:
         found = [
             f"no sign of life from the watch of {path} for {s:.0f} s" for path, s in self.progress.silent().items()
         ]
-        if self.leader.is_leader and self.queue.oldest() > STUCK_LIMIT:
-            found.append(f"a job has waited {self.queue.oldest():.0f} s to be looked at")
+        if self.leader.is_leader and self.queue.stalled() > STUCK_LIMIT:
+            found.append(f"jobs wait to be looked at, and for {self.queue.stalled():.0f} s none was")
         return found
 
     def render(self) -> bytes:

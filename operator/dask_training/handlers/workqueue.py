@@ -77,6 +77,7 @@ class WorkQueue:
         self._checks = Deadlines()
         self._wakeup = asyncio.Event()
         self._filled = asyncio.Event()
+        self._moved = float("-inf")  # when a key was taken last
         self.waited = 0.0
         """Seconds that the key taken last had waited."""
 
@@ -93,6 +94,10 @@ class WorkQueue:
         if not self._waiting:
             return 0.0
         return self._clock() - self._queued[self._waiting[0]]
+
+    def stalled(self) -> float:
+        """Give the seconds since which keys wait and none is taken, 0 while they are: a long queue is no stall."""
+        return min(self.oldest(), self._clock() - self._moved)
 
     def add(self, key: Key) -> None:
         """Ask for a reconcile of `key`: now, or as soon as its back-off and the one under way are over."""
@@ -141,7 +146,8 @@ class WorkQueue:
             self._filled.clear()
             await self._filled.wait()
         key = self._waiting.popleft()
-        self.waited = self._clock() - self._queued.pop(key)
+        self._moved = self._clock()
+        self.waited = self._moved - self._queued.pop(key)
         self._busy.add(key)
         return key
 

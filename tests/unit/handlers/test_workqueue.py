@@ -112,6 +112,21 @@ def test_oldest_tells_how_long_the_first_key_waits(queue, clock):
     assert queue.oldest() == 3
 
 
+def test_a_queue_stalls_when_keys_wait_and_none_is_taken_however_long_each_of_them_waits(queue, clock):
+    assert queue.stalled() == 0
+    for number in range(5):
+        queue.add(("default", str(number)))
+    for clock.now in (100, 200, 300):
+        assert queue.stalled() == 100
+        asyncio.run(queue.take())
+        assert queue.stalled() == 0
+        assert queue.oldest() == clock.now
+    clock.now = 450
+    assert queue.stalled() == 150
+    queue.add(A)
+    assert queue.stalled() == 150
+
+
 def test_deadlines_wake_the_driver_up():
     async def scene():
         queue = WorkQueue()
