@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -14,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from modules import load_module
 
-HERE = Path(__file__).parent
 SYSTEM, DEPLOYMENT = "dask-training-system", "dask-training-operator"
 JOBS = 10
 KILLS_APART = 3
@@ -24,15 +23,7 @@ WRITES = 13
 end; one more is left for what a run may add (workers ready)."""
 
 
-def _load(name: str):
-    spec = importlib.util.spec_from_file_location(f"e2e_{name}", HERE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-faults = _load("fault_proxy")
+faults = load_module(Path(__file__).with_name("fault_proxy.py"))
 Rule, FaultProxy = faults.Rule, faults.FaultProxy
 
 

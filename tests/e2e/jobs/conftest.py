@@ -227,6 +227,14 @@ class Jobs:
         found = self.api.items(f"/api/v1/namespaces/{self.namespace}/events", fieldSelector=selector)
         return sorted(found, key=lambda event: (event.get("eventTime") or event["firstTimestamp"], event["reason"]))
 
+    def told(self, name: str, reason: str, timeout: float = 15) -> list[dict]:
+        """The job's Events with that reason, as soon as there is one: the operator posts them in their own time."""
+        deadline = time.monotonic() + timeout
+        while not (found := [event for event in self.events(name) if event["reason"] == reason]):
+            assert time.monotonic() < deadline, f"no Event {reason}: {self.events(name)}"
+            time.sleep(0.2)
+        return found
+
     def nothing_left(self, name: str | None = None, timeout: float = 15) -> None:
         """Fails if anything that the operator made for a job (or for any) is still there after `timeout` seconds."""
         deadline = time.monotonic() + timeout

@@ -58,7 +58,7 @@ def test_the_number_of_workers_follows_the_work_and_no_result_is_lost(jobs, shar
     assert body["status"]["metrics"] == {"results": 92, "executions": 92, "workers": 3}
     assert body["status"]["workers"].get("lost", 0) == 0, "those were sent away"
     assert body["status"]["workers"].get("restarts", 0) == 0
-    scaled = [event["message"] for event in jobs.events("adaptive") if event["reason"] == "Scaled"]
+    scaled = [event["message"] for event in jobs.told("adaptive", "Scaled")]
     assert scaled[0].startswith("from 1 to ")
     assert scaled[-1].endswith(" to 1 workers")
     assert 2 <= len(scaled) <= 4, f"no coming and going: {scaled}"

@@ -67,7 +67,7 @@ def test_pods_that_have_installed_different_versions_are_told_of(jobs, wait_scri
     body = jobs.end("differ")
     assert body["status"]["phase"] == "Succeeded", jobs.described(body)
     assert versions_condition(body)["message"] == said["message"]
-    told = [event for event in jobs.events("differ") if event["reason"] == "VersionMismatch"]
+    told = jobs.told("differ", "VersionMismatch")
     assert [(event["type"], event["message"]) for event in told] == [("Warning", said["message"])]
 
 

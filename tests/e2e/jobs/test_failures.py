@@ -18,8 +18,7 @@ def failed(jobs, body, reason) -> str:
     assert conditions["Failed"]["reason"] == reason
     assert status["message"].startswith(conditions["Failed"]["message"].removesuffix(" …")[:400])
     assert not {"SuccessCriteriaMet", "Complete"} & conditions.keys()
-    warnings = [event for event in jobs.events(body["metadata"]["name"]) if event["type"] == "Warning"]
-    assert reason in {event["reason"] for event in warnings}
+    assert {event["type"] for event in jobs.told(body["metadata"]["name"], reason)} == {"Warning"}
     return status["message"]
 
 

@@ -136,6 +136,7 @@ def test_a_job_trains_on_its_workers_keeps_its_model_and_leaves_nothing(jobs, ma
     assert min(timings["starting"], timings["running"]) > 0
     assert_taken(status["resourceSeconds"], pod_times.by_role())
 
+    jobs.told("train", "Completed")
     events = jobs.events("train")
     assert {event["type"] for event in events} == {"Normal"}
     reasons = [event["reason"] for event in events]
@@ -211,6 +212,7 @@ def test_kubectl_shows_a_newcomer_what_goes_on_and_what_went_wrong(jobs, make_jo
     assert "Running" in shown["good"]
     assert ":8787" in shown["good"]
 
+    jobs.told("wrong", "RunnerFailed")
     described = jobs.kubectl("describe", "dtj", "wrong")
     message = "KeyError: 'late', line 2 of spec.runner.script"
     assert described.count(message) >= 2, "in the status and in an event"
@@ -257,7 +259,7 @@ def test_finished_jobs_are_deleted_when_their_time_is_over(jobs):
         jobs.start(name, "pass", ttlSecondsAfterFinished=ttl)
     soon = jobs.end("soon")
     gone(jobs, "at-once", 15)
-    assert "Completed" in {event["reason"] for event in jobs.events("at-once")}, "it has not been deleted unfinished"
+    jobs.told("at-once", "Completed")  # it has not been deleted unfinished
     gone(jobs, "soon", 15)
     assert 6 <= seconds_between(soon["status"]["completionTime"], now(jobs)) <= 12 * slowdown()
     later = jobs.end("later")

@@ -10,8 +10,7 @@ NOWHERE = {"example.org/disk": "none-has-it"}
 def failed(jobs, body, reason) -> str:
     status = body["status"]
     assert (status["phase"], status["reason"]) == ("Failed", reason), jobs.described(body)
-    warnings = {event["reason"] for event in jobs.events(body["metadata"]["name"]) if event["type"] == "Warning"}
-    assert reason in warnings
+    assert {event["type"] for event in jobs.told(body["metadata"]["name"], reason)} == {"Warning"}
     return status["message"]
 
 
@@ -86,6 +85,7 @@ def test_a_quota_is_waited_for_with_kubernetes_own_words(jobs):
     body = jobs.end("patient", 60)
     assert body["status"]["phase"] == "Succeeded", jobs.described(body)
     assert body["status"]["attempt"] == 1
+    jobs.told("patient", "Completed")
     warnings = [event for event in jobs.events("patient") if event["type"] == "Warning"]
     assert [event["reason"] for event in warnings] == ["QuotaExceeded"], "said once"
     jobs.apply(quota | {"spec": {"hard": {"pods": "0"}}})

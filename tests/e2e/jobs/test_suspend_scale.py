@@ -114,7 +114,7 @@ def test_a_job_waits_while_it_is_suspended_and_starts_anew_when_it_is_resumed(jo
         assert conditions["Suspended"] == "False"
     assert ended["paused"]["status"]["attempt"] == 1
     assert ended["running"]["status"]["attempt"] == 2
-    assert [event["reason"] for event in jobs.events("running")].count("Suspended") == 1
+    assert len(jobs.told("running", "Suspended")) == 1
     assert ended["running"]["status"].get("failed", 0) == 0, "a suspension is no failure"
     jobs.nothing_left()
 

@@ -62,7 +62,7 @@ def test_a_job_waits_for_gpus_by_name_and_runs_where_there_are_some(jobs, node, 
     jobs.apply(body)
     body = jobs.until("gpu", lambda body: f"Insufficient {GPU}" in body["status"].get("message", ""))
     assert (body["status"]["phase"], body["status"]["reason"]) == ("Starting", "Unschedulable")
-    assert any(GPU in event["message"] for event in jobs.events("gpu") if event["reason"] == "Unschedulable")
+    assert GPU in jobs.told("gpu", "Unschedulable")[0]["message"]
 
     node.taint()
     node.claim(2)
