@@ -10,12 +10,12 @@ BIN := $(VENV)/bin
 # One environment, filled in two steps: `make run` need not wait for the linters.
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
+INSTALL := $(BIN)/python scripts/install.py --quiet
 # UPGRADE=1: the newest versions; otherwise what is locked stays as long as pyproject.toml allows it.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 
-.PHONY: help run setup test unit lint format tools kind kind-delete images images-ml load demo lock examples docs pictures bench bench-startup bench-workloads hooks clean
+.PHONY: help run setup test unit lint format tools kind kind-delete images images-ml load demo lock examples docs pictures bench bench-startup bench-many-jobs bench-workloads hooks clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -65,7 +65,7 @@ demo: $(DEV) kind images load  ## Train the flights example on the kind cluster,
 
 lock: $(DEV)  ## Make the locks again after a change of pyproject.toml (UPGRADE=1: with the newest versions)
 	@$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --extra runtime --extra operator --extra client --extra s3 --extra ml --group dev -o locks/dev.txt
-	@$(COMPILE) -c locks/dev.txt --group build -o locks/build.txt
+	@for each in build install; do $(COMPILE) -c locks/dev.txt --group $$each -o locks/$$each.txt || exit 1; done
 	@$(COMPILE) -c locks/dev.txt pyproject.toml --extra runtime --extra client --extra s3 -o locks/runtime.txt
 	@$(COMPILE) -c locks/runtime.txt pyproject.toml --extra runtime --extra client --extra s3 --extra ml -o locks/runtime-ml.txt
 	@for each in operator client; do $(COMPILE) -c locks/dev.txt pyproject.toml --extra $$each -o locks/$$each.txt || exit 1; done
@@ -86,6 +86,9 @@ bench: $(DEV)  ## Measure the joblib backend against others
 bench-startup: $(DEV)  ## Measure start and end of a job against dask-kubernetes', on the kind cluster with the operator
 	@$(BIN)/python -m bench.startup --trace --docs
 
+bench-many-jobs: $(DEV)  ## Measure the operator with a thousand jobs at once, on the kind cluster with the operator
+	@$(BIN)/python -m bench.many_jobs --docs
+
 bench-workloads: $(DEV)  ## Measure the blogs' workloads with and without Dask
 	@$(BIN)/python -m bench.workloads --docs
 
@@ -103,14 +106,14 @@ $(BIN)/python:
 	  echo "'$(PYTHON)' has no venv module with pip. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@rm -rf $(VENV) && "$(PYTHON)" -m venv $(VENV)
 
-$(RUNTIME): locks/build.txt locks/runtime.txt locks/client.txt pyproject.toml $(BIN)/python
-	@echo "Installing what running jobs takes into $(VENV) (the first time a minute or two) ..."
-	@$(PIP) --require-hashes -r locks/build.txt -r locks/runtime.txt -r locks/client.txt
-	@$(PIP) --no-build-isolation --no-deps --editable .
+$(RUNTIME): locks/install.txt locks/build.txt locks/runtime.txt locks/client.txt pyproject.toml $(BIN)/python
+	@echo "Installing what running jobs takes into $(VENV) (the first time half a minute or so) ..."
+	@$(INSTALL) --require-hashes -r locks/build.txt -r locks/runtime.txt -r locks/client.txt
+	@$(INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $@
 
-$(DEV): locks/dev.txt pyproject.toml $(BIN)/python
-	@echo "Installing what development takes into $(VENV) (the first time two minutes or so) ..."
-	@$(PIP) --require-hashes -r locks/dev.txt
-	@$(PIP) --no-build-isolation --no-deps --editable .
+$(DEV): locks/install.txt locks/dev.txt pyproject.toml $(BIN)/python
+	@echo "Installing what development takes into $(VENV) (the first time half a minute or so) ..."
+	@$(INSTALL) --require-hashes -r locks/dev.txt
+	@$(INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $(RUNTIME) $@
