@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.startup.cluster import ROOT, BenchError, Cluster
+from bench.cluster import ROOT, BenchError, Cluster
 from bench.startup.contenders import CONTENDERS, OURS, TUNED
 from bench.startup.measure import measure
 from bench.startup.report import machine, markdown, timeline

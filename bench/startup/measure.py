@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from bench.cluster import OPERATOR, BenchError, Cluster, Operator, settle, until
 from bench.startup import peer
-from bench.startup.cluster import NAMESPACE, OPERATOR, BenchError, Cluster, Operator, settle, until
 from bench.startup.contenders import CONTENDERS, OURS, Contender
+from bench.startup.peer import NAMESPACE
 from bench.startup.record import Recorder, Seen
 from bench.startup.report import told_lines
 from bench.startup.stages import ended, missing, stages, whole

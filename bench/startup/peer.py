@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.startup.cluster import NAMESPACE, BenchError, Cluster, run, until
+from bench.cluster import BenchError, Cluster, run, until
 
 from dask_training.errors import DaskTrainingError
 
@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r"^dask-kubernetes==(\S+)", (HERE / "requirements.txt").read_text(), re.MULTILINE)[1]  # type: ignore[index]
 IMAGE = f"dask-training-bench-peer:{VERSION}"
 RELEASE = "dask-kubernetes-operator"  # the chart's own name, so that it names the service account so as well
+NAMESPACE = "startup-bench"  # where all jobs of the benchmark run
 HOME = f"{NAMESPACE}-peer"
 CRDS = ("daskjobs", "daskclusters", "daskworkergroups", "daskautoscalers")
 CHART = f"/opt/dask-kubernetes/dask_kubernetes/operator/deployment/helm/{RELEASE}"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Self
 
-from bench.startup.cluster import Cluster, tool
+from bench.cluster import Cluster, tool
 from bench.startup.contenders import Contender
 
 from dask_training.client.watching import shutdown
@@ -185,6 +185,8 @@ def _lines(response: Any, closed: threading.Event) -> Iterator[bytes]:
     rest = b""
     try:
         for data in response.stream(65536):
+            if closed.is_set():  # no TLS any more: see dask_training.client.watching
+                return
             *lines, rest = (rest + data).split(b"\n")
             yield from (line for line in lines if line)
     except Exception:

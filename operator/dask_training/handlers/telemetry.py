@@ -29,7 +29,8 @@ LOG = logging.getLogger(__name__)
 PERIOD = 10.0
 """Seconds between two questions to a job, and so between two status writes for progress alone."""
 EAGER_PERIOD = 1.0
-"""The same until the script runs."""
+"""The same until the script runs, or has not answered for EAGER_TRIES times: it may be out of reach for good."""
+EAGER_TRIES = 15
 DEMAND_PERIOD = 2.0
 """The same for how many workers an adaptive job needs, and for whether anybody uses a Session.
 
@@ -71,6 +72,7 @@ class TelemetryPoller:
         self._next: dict[str, float] = {}
         self._numbers_at: dict[str, float] = {}
         self._asking: set[str] = set()
+        self._unanswered: dict[str, int] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     def of(self, uid: str, attempt: int) -> Telemetry | None:
@@ -94,15 +96,16 @@ class TelemetryPoller:
         found = []
         alive = set()
         for key in self._cache.in_phase(*POLLED):
-            job = self._cache.job(key)
-            if job is None:
-                continue
-            uid = job["metadata"]["uid"]
+            uid = self._cache.uid(key)
             alive.add(uid)
-            if self._next.get(uid, 0.0) <= now and uid not in self._asking:
-                self._next[uid] = now + EAGER_PERIOD  # the answer may make it longer
+            if self._next.get(uid, 0.0) > now or uid in self._asking:
+                continue
+            job = self._cache.job(key)
+            if job is not None:
+                self._next[uid] = now + EAGER_PERIOD  # the answer may make it longer, and so may its lack
                 found.append((key, job))
         self._next = {uid: at for uid, at in self._next.items() if uid in alive}
+        self._unanswered = {uid: times for uid, times in self._unanswered.items() if uid in alive}
         self._numbers_at = {uid: at for uid, at in self._numbers_at.items() if uid in alive}
         self._answers = {place: answer for place, answer in self._answers.items() if place[0] in alive}
         self._demands = {place: known for place, known in self._demands.items() if place in self._answers}
@@ -121,6 +124,9 @@ class TelemetryPoller:
                 answer = await _read(response)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             LOG.debug("no telemetry: %s: %s", type(error).__name__, error, extra=about_key(key))
+            self._unanswered[uid] = self._unanswered.get(uid, 0) + 1
+            if self._unanswered[uid] >= EAGER_TRIES:
+                self._next[uid] = asyncio.get_running_loop().time() + PERIOD
             return
         finally:
             self._asking.discard(uid)
@@ -129,6 +135,7 @@ class TelemetryPoller:
     def _take(self, key: Key, job: JSONObject, answer: Telemetry, now: float) -> None:
         """Keep an answer; tell of it if the numbers that people read were due, or the demand is another one."""
         uid, attempt = job["metadata"]["uid"], _attempt(job)
+        self._unanswered.pop(uid, None)
         known, numbers_at = self._answers.get((uid, attempt)), self._numbers_at.get(uid, 0.0)
         if _follows_the_work(job, answer):
             answer = dataclasses.replace(answer, demand=self._demand(job, answer, now))

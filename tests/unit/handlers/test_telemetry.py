@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from dask_training.handlers import telemetry
 from dask_training.handlers.cache import Cache
 from dask_training.handlers.telemetry import TelemetryPoller
 from dask_training.kube.resources import JOBS, PODS
@@ -85,6 +86,22 @@ def test_before_that_it_is_asked_each_second_and_told_of_only_when_there_is_news
     asked, told, _ = scheduler(answer({"workers": 1}), seconds=2.3)
     assert len(asked) >= 2
     assert told == [KEY]
+
+
+def test_who_does_not_answer_is_asked_seldom_in_the_end_and_believed_when_it_does(scheduler, monkeypatch):
+    for name, seconds in {"TICK": 0.01, "EAGER_PERIOD": 0.02, "PERIOD": 0.6}.items():
+        monkeypatch.setattr(telemetry, name, seconds)
+    monkeypatch.setattr(telemetry, "EAGER_TRIES", 3)
+    asked, _, _ = scheduler(answer({}, status=500), seconds=0.5)
+    assert len(asked) == 3
+    replies = iter([answer({}, status=500)] * 4)
+
+    async def reply(request):
+        return await next(replies, answer({"workers": 2}))(request)
+
+    asked, _, known = scheduler(reply, seconds=1.7)
+    assert len(asked) > 5
+    assert known.workers == 2
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,8 @@ from typing import Any
 from dask_training.client.connection import Connection
 from dask_training.errors import NotFoundError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".cache"  # where `make kind` keeps its tools and the cluster's kubeconfig
-NAMESPACE = "startup-bench"
 OPERATOR = "app.kubernetes.io/name=dask-training-operator,app.kubernetes.io/component=operator"
 
 
@@ -27,8 +26,9 @@ class BenchError(Exception):
 
 @dataclass(frozen=True)
 class Operator:
-    """Our operator as it is installed."""
+    """Our operator as it is installed: its Deployment and what that names."""
 
+    name: str
     namespace: str
     service_account: str
     image: str
@@ -54,19 +54,20 @@ class Cluster:
                 settings = {each["name"]: each.get("value") for each in container.get("env", ())}
                 runtime = settings.get("DASK_TRAINING_OPERATOR_RUNTIME_IMAGE")
                 if runtime:
+                    name, namespace = (deployment["metadata"][key] for key in ("name", "namespace"))
                     account = pod.get("serviceAccountName", "default")
-                    return Operator(deployment["metadata"]["namespace"], account, container["image"], runtime)
+                    return Operator(name, namespace, account, container["image"], runtime)
         raise BenchError(f"no operator ({OPERATOR}) on kind-{self.name}: install charts/dask-training-operator first")
 
     @contextlib.contextmanager
-    def namespace(self, name: str) -> Iterator[None]:
-        """A namespace of the benchmark's own: new, and gone afterwards."""
-        self.delete(f"/api/v1/namespaces/{name}")
+    def namespace(self, name: str, seconds: float = 120) -> Iterator[None]:
+        """A namespace of the benchmark's own: new, and gone afterwards within so many seconds. Raises BenchError."""
+        self.delete(f"/api/v1/namespaces/{name}", seconds)
         self.api.request("POST", "/api/v1/namespaces", body={"metadata": {"name": name}})
         try:
             yield
         finally:
-            self.delete(f"/api/v1/namespaces/{name}")
+            self.delete(f"/api/v1/namespaces/{name}", seconds)
 
     def delete(self, path: str, seconds: float = 120) -> None:
         """Delete what is there and wait until it is gone."""

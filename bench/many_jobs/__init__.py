@@ -1,0 +1,1 @@
+"""How the operator bears many jobs at once, on nodes whose pods do not exist."""
