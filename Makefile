@@ -25,12 +25,13 @@ run: $(RUNTIME)  ## Train the flights example on this machine (FULL=1: on every 
 
 setup: $(DEV)  ## Make .venv with all that development needs; a second time only what changed
 
-test: lint tools  ## Lint, then run all tests in three streams, one of them on a kind cluster: what CI runs
+test: lint  ## Lint, then run all tests in three streams, one of them on a kind cluster: what CI runs
+	@images/kind-node/tools.sh helm versitygw  # kind and kubectl come with the cluster, while other tests run
 	@$(BIN)/python -m pytest -n 3
 
 unit: $(DEV)  ## Run the fast tests alone, which need no Docker, several at once: half of their time they wait
 	@images/kind-node/tools.sh helm versitygw
-	@$(BIN)/python -m pytest -n 4 --dist loadfile tests/unit tests/chart
+	@$(BIN)/python -m pytest -n 3 --dist loadfile tests/unit tests/chart
 
 lint: $(DEV)  ## Check style, types, import order, spelling, YAML
 	@$(BIN)/ruff check && $(BIN)/ruff format --check

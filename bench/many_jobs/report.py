@@ -77,12 +77,12 @@ def _figure_table(found: Mapping[str, Any]) -> Iterable[str]:
 
 def _course(found: Mapping[str, Any]) -> Iterable[str]:
     burst, jobs = found["burst"], found["jobs"]
-    peak = found["most"]["peakMemory"] / 1e6
+    peak, all_jobs = found["most"]["peakMemory"] / 1e6, jobs + found["suspended"]
     median, p99 = (percentile(burst["latencies"], share) for share in (0.5, 0.99))
     yield f"The {jobs:,} jobs were created within {burst['appliedSeconds']:.1f} s, {burst['requestsAtOnce']} requests"
     yield f"at once; each had its first write after {median:.1f} s (median; p99 {p99:.1f} s). The operator's process"
     yield f"held {peak:.0f} MB at the most, and was started again {found['restarts']} times."
-    yield f"Deleted with all {jobs + found['suspended']:,} jobs, the namespace was gone after {found['goneSeconds']:.0f} s."
+    yield f"Deleted with all {all_jobs:,} jobs, the namespace was gone after {found['goneSeconds']:.0f} s."
 
 
 def _shares(burst_of: Mapping[str, Any], cores: int) -> Iterable[str]:

@@ -8,10 +8,10 @@ from example_runs import EXAMPLES, RECORDS, run_elsewhere, run_plainly, script_f
 
 
 def test_the_airline_grid_finds_what_plain_python_finds(train, fetch, jobs, tmp_path):
-    body = train("airline", "--small", "--only", "grid", "multilabel", "nested")
+    body = train("airline", "--rows", "6000", "--only", "grid", "multilabel", "nested")
     metrics = body["status"]["metrics"]
     assert metrics["fits"] == 75 + 3 + 6
-    plain = run_plainly("airline", tmp_path / "plain", "--small", "--only", "grid", "multilabel", "nested")
+    plain = run_plainly("airline", tmp_path / "plain", "--rows", "6000", "--only", "grid", "multilabel", "nested")
     assert metrics == pytest.approx(json.loads((plain / "metrics.json").read_text()), rel=1e-4)
     kept = fetch("airline")
     assert kept.files >= RECORDS

@@ -6,8 +6,8 @@ from example_runs import RECORDS, script_files
 
 
 def test_the_flights_are_trained_with_a_package_from_the_registry(jobs, train, fetch):
-    metrics = train("flights", "--rows", "5000")["status"]["metrics"]
-    assert metrics["rows"] == 5000
+    metrics = train("flights", "--rows", "2500")["status"]["metrics"]
+    assert metrics["rows"] == 2500
     assert 0.62 < metrics["roc_auc"] < 0.80
     assert metrics["baseline_roc_auc"] == 0.5
     kept = fetch("flights")
