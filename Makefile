@@ -31,7 +31,7 @@ test: lint  ## Lint, then run all tests in three streams, one of them on a kind 
 
 unit: $(DEV)  ## Run the fast tests alone, which need no Docker, several at once: half of their time they wait
 	@images/kind-node/tools.sh helm versitygw
-	@$(BIN)/python -m pytest -n 3 --dist loadfile tests/unit tests/chart
+	@$(BIN)/python -m pytest -n 5 --dist loadfile tests/unit tests/chart
 
 lint: $(DEV)  ## Check style, types, import order, spelling, YAML
 	@$(BIN)/ruff check && $(BIN)/ruff format --check
