@@ -182,13 +182,15 @@ def test_ten_jobs_end_right_though_a_tenth_of_all_requests_fail(cluster, host, s
 def test_a_job_ends_the_same_wherever_the_operator_is_killed(
     cluster, host, submit, statuses, leftovers, wait_for, side
 ):
-    """Each job survives a kill at its first, second or third write, and at every third from there."""
-    struck, following = [], {"at": 0}
+    """Each job survives a kill at its first, second or third write, and at every third from there; after three jobs
+    at every fourth, and so on, for a kill may add writes of its own, and others would always stand between two kills.
+    """
+    struck, following = [], {"at": 0, "apart": KILLS_APART}
 
     def strike(request) -> None:
         if request.number >= following["at"] > 0 and host.process.poll() is None:
             struck.append(request)
-            following["at"] = request.number + KILLS_APART
+            following["at"] = request.number + following["apart"]
             host.kill()
 
     def kinds(requests) -> set[tuple[str, str]]:
@@ -199,7 +201,8 @@ def test_a_job_ends_the_same_wherever_the_operator_is_killed(
         host.start(address)
         for number in range(1, WRITES + 1):
             name = f"{side}-{number}"
-            following["at"] = len(proxy.writes) + 1 + number % KILLS_APART
+            following["apart"] = KILLS_APART + (number - 1) // KILLS_APART
+            following["at"] = len(proxy.writes) + 1 + number % following["apart"]
             submit(name)
             deadline = time.monotonic() + 120
             while not ended({name: statuses()[name]}) or leftovers():
