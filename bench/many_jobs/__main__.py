@@ -9,10 +9,10 @@ import argparse
 import json
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 from bench.cluster import ROOT, BenchError, Cluster
+from bench.command import add_options, save
 from bench.machine import machine
 from bench.many_jobs.measure import measure
 from bench.many_jobs.report import markdown
@@ -25,14 +25,10 @@ PAGE = ROOT / "docs" / "benchmarks" / "many-jobs.md"
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m bench.many_jobs", description=__doc__)
-    parser.add_argument("--cluster", default="dask-training", help="name of the kind cluster")
+    add_options(parser, PAGE)
     parser.add_argument("--jobs", type=int, default=1000, help="that are applied at once, with four pods each")
     parser.add_argument("--suspended", type=int, default=4000, help="jobs without pods, beside those")
     parser.add_argument("--probes", type=int, default=100, help="jobs that come one after the other, for latencies")
-    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results", help="folder for the JSON")
-    parser.add_argument("--again", type=Path, help="measure nothing: the page from the JSON of an earlier run")
-    parser.add_argument("--docs", action="store_true", help=f"write {PAGE.relative_to(ROOT)} as well")
-    parser.add_argument("--note", default="", help="a sentence for the page, such as what ran beside it")
     chosen = parser.parse_args()
     try:
         found = json.loads(chosen.again.read_text()) if chosen.again else _measure(chosen)
@@ -61,10 +57,7 @@ def _measure(chosen: argparse.Namespace) -> dict[str, Any]:
         probes=chosen.probes,
         say=lambda line: print(line, flush=True),
     )
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    target = chosen.output / f"many-jobs-{where['time'].replace(':', '')}.json"
-    target.write_text(json.dumps(found, indent=1) + "\n")
-    print(target)
+    save(found, "many-jobs", chosen.output)
     return found
 
 

@@ -146,9 +146,8 @@ def measure(
 
 def restart(cluster: Cluster, operator: Operator) -> None:
     """A new operator: memory that an earlier load has left it with is none of this one's."""
-    where = ("--context", f"kind-{cluster.name}", "-n", operator.namespace)
-    run("kubectl", *where, "rollout", "restart", f"deployment/{operator.name}")
-    run("kubectl", *where, "rollout", "status", f"deployment/{operator.name}", "--timeout=120s")
+    _kubectl(cluster, operator, "rollout", "restart", f"deployment/{operator.name}")
+    _kubectl(cluster, operator, "rollout", "status", f"deployment/{operator.name}", "--timeout=120s")
     until(lambda: len(_pods_of(cluster, operator)) == 1, 60, "the old operator is still there")
 
 
@@ -209,6 +208,11 @@ def _job(name: str, **more: Any) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
 
 
+def _kubectl(cluster: Cluster, operator: Operator, *args: str) -> str:
+    """What kubectl prints, in the operator's namespace."""
+    return run("kubectl", "--context", f"kind-{cluster.name}", "-n", operator.namespace, *args)
+
+
 def _pods_of(cluster: Cluster, operator: Operator) -> list[dict[str, Any]]:
     path = f"/api/v1/namespaces/{operator.namespace}/pods"
     return cluster.api.list(path, labelSelector=OPERATOR)
@@ -217,9 +221,8 @@ def _pods_of(cluster: Cluster, operator: Operator) -> list[dict[str, Any]]:
 def _memory(cluster: Cluster, operator: Operator) -> dict[str, float]:
     """Bytes in memory of the operator's process, now and at the most."""
     [pod] = _pods_of(cluster, operator)
-    where = ("--context", f"kind-{cluster.name}", "-n", operator.namespace)
     code = "print(open('/proc/1/status').read())"
-    status = run("kubectl", *where, "exec", pod["metadata"]["name"], "--", "python", "-c", code)
+    status = _kubectl(cluster, operator, "exec", pod["metadata"]["name"], "--", "python", "-c", code)
     fields = dict(line.split(":", 1) for line in status.splitlines())
     return {
         name: int(fields[field].split()[0]) * 1024 for name, field in (("memory", "VmRSS"), ("peakMemory", "VmHWM"))

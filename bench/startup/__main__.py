@@ -9,10 +9,10 @@ import argparse
 import json
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 from bench.cluster import ROOT, BenchError, Cluster
+from bench.command import add_options, save
 from bench.startup.contenders import CONTENDERS, OURS, TUNED
 from bench.startup.measure import measure
 from bench.startup.report import machine, markdown, timeline
@@ -25,16 +25,12 @@ PAGE = ROOT / "docs" / "benchmarks" / "startup.md"
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m bench.startup", description=__doc__)
-    parser.add_argument("--cluster", default="dask-training", help="name of the kind cluster")
+    add_options(parser, PAGE)
     parser.add_argument("--rounds", type=int, default=10, help="jobs of each contender, after one that is not counted")
     parser.add_argument("--only", action="append", choices=list(CONTENDERS), help="this contender; repeatable")
     parser.add_argument("--quick", action="store_true", help="one round of ours and the tuned DaskJob: that it works")
     parser.add_argument("--peer-is-there", action="store_true", help="dask-kubernetes is installed already, and stays")
-    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results", help="folder for the JSON")
     parser.add_argument("--trace", action="store_true", help="one more job of each, all that is seen of it printed")
-    parser.add_argument("--again", type=Path, help="measure nothing: tables from the JSON of an earlier run")
-    parser.add_argument("--docs", action="store_true", help=f"write {PAGE.relative_to(ROOT)} as well")
-    parser.add_argument("--note", default="", help="a sentence for the page, such as what ran beside it")
     chosen = parser.parse_args()
     try:
         found = json.loads(chosen.again.read_text()) if chosen.again else _measure(chosen)
@@ -68,10 +64,7 @@ def _measure(chosen: argparse.Namespace) -> dict[str, Any]:
         install=not chosen.peer_is_there,
         say=lambda line: print(line, flush=True),
     )
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    target = chosen.output / f"startup-{found['machine']['time'].replace(':', '')}.json"
-    target.write_text(json.dumps(found, indent=1) + "\n")
-    print(target)
+    save(found, "startup", chosen.output)
     return found
 
 
