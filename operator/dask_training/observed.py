@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from dask_training.api import HEARTBEAT_MANAGER, Label, Role
 from dask_training.cluster_ref import ReferencedCluster
@@ -14,6 +15,7 @@ from dask_training.costs import Amounts
 from dask_training.model import TrainingJob
 from dask_training.model.reserved import amounts_of
 from dask_training.refusal import Refusal
+from dask_training.telemetry import Telemetry
 from dask_training.termination import Termination, clean, parse, tail
 
 Raw = Mapping[str, Any]
@@ -21,7 +23,8 @@ Raw = Mapping[str, Any]
 # Pod phases and conditions that mean: Kubernetes took the pod away, its program did nothing wrong.
 _DISRUPTIONS: Final = {"Evicted", "Preempting", "NodeShutdown", "NodeLost", "Terminated", "Shutdown"}
 _ADMISSION_ERRORS: Final = {"UnexpectedAdmissionError", "NodeAffinity", "OutOfcpu", "OutOfmemory", "OutOfpods"}
-_NAME_LENGTH: Final = 253  # of a pod, at most
+# A kubelet that hears of a Secret or a ConfigMap only after a second says so, and tries again: no fault of the job's.
+_SLOW_KUBELET: Final = re.compile("failed to sync (secret|configmap) cache: timed out")
 DRAIN_GRACE_SECONDS: Final = 3600  # a worker that is scaled away may work so long; tells it from one that was lost
 
 
@@ -142,57 +145,6 @@ class Service:
     owner: str = ""
     attempt: int = 0
     deleting: bool = False
-
-
-@dataclass(frozen=True)
-class Telemetry:
-    """What the scheduler's status endpoint said last; it never decides over a verdict.
-
-    `target`: how many workers it asked for just then; `demand`: the same over a while, for an adaptive job to have;
-    None where it is not known. `idle_workers`: pods that may close, those that may close first before others.
-    `versions`: which differ between runner, scheduler and workers, in words.
-    """
-
-    workers: int = 0
-    code_started: bool = False
-    done: int | None = None
-    total: int | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    versions: str = ""
-    idle_seconds: float | None = None
-    clients: int | None = None
-    no_client_seconds: float | None = None
-    target: int | None = None
-    demand: int | None = None
-    idle_workers: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, answer: Raw) -> Telemetry:
-        """From the endpoint's JSON, of which nothing is trusted: what is not a number, or a name, is left out."""
-        progress = answer.get("progress")
-        done, total = (_count(progress.get(key)) for key in ("done", "total")) if _is_map(progress) else (None, None)
-        metrics, idle_workers = answer.get("metrics"), answer.get("idleWorkers")
-        return cls(
-            workers=_count(answer.get("workers")) or 0,
-            code_started=answer.get("codeStarted") is True,
-            done=done,
-            total=total,
-            metrics={
-                clean(str(key), 128): float(value)
-                for key, value in (list(metrics.items())[:64] if _is_map(metrics) else [])
-                if _is_number(value)
-            },
-            versions=_text(answer.get("versions")),
-            idle_seconds=_seconds(answer.get("idleSeconds")),
-            clients=_count(answer.get("clients")),
-            no_client_seconds=_seconds(answer.get("noClientSeconds")),
-            target=_count(answer.get("target")),
-            idle_workers=tuple(
-                name
-                for name in (idle_workers[:1000] if isinstance(idle_workers, list) else ())
-                if isinstance(name, str) and len(name) <= _NAME_LENGTH
-            ),
-        )
 
 
 @dataclass(frozen=True)
@@ -341,8 +293,13 @@ def _disruption(condition: Raw | None) -> str:
 
 
 def _mount_errors(events: Iterable[Raw]) -> dict[str, str]:
-    """The latest FailedMount of each pod."""
-    failed = [event for event in events if event.get("reason") in ("FailedMount", "FailedAttachVolume")]
+    """The latest FailedMount of each pod that says something of its volumes."""
+    failed = [
+        event
+        for event in events
+        if event.get("reason") in ("FailedMount", "FailedAttachVolume")
+        and not _SLOW_KUBELET.search(event.get("message") or "")
+    ]
     failed.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
     return {event["involvedObject"]["name"]: clean(event.get("message") or "") for event in failed}
 
@@ -363,26 +320,6 @@ def _first(items: Sequence[Raw] | None) -> Raw:
 
 def _labels(raw: Raw) -> Mapping[str, str]:
     return raw["metadata"].get("labels") or {}
-
-
-def _is_map(value: Any) -> TypeGuard[Raw]:
-    return isinstance(value, Mapping)
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-
-
-def _count(value: Any) -> int | None:
-    return int(value) if _is_number(value) and 0 <= value < 2**53 else None
-
-
-def _text(value: Any) -> str:
-    return clean(value, 500) if isinstance(value, str) else ""
-
-
-def _seconds(value: Any) -> float | None:
-    return float(value) if _is_number(value) else None
 
 
 def time_of(text: str | None) -> datetime.datetime | None:

@@ -24,8 +24,9 @@ from dask_training.kube import KubeClient
 from dask_training.kube.client import JSONObject
 from dask_training.kube.errors import ApiError, UnknownOutcomeError
 from dask_training.kube.resources import EVENTS, PODS, SECRETS
-from dask_training.observed import Observed, Telemetry
+from dask_training.observed import Observed
 from dask_training.reconcile import Plan
+from dask_training.telemetry import Telemetry
 
 LOG = logging.getLogger(__name__)
 

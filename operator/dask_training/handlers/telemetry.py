@@ -22,7 +22,7 @@ from dask_training.handlers.workqueue import Key
 from dask_training.kube.client import JSONObject
 from dask_training.manifests import scheduler_token
 from dask_training.model import Workers
-from dask_training.observed import Telemetry
+from dask_training.telemetry import Telemetry
 
 LOG = logging.getLogger(__name__)
 

@@ -7,8 +7,9 @@ from typing import Final
 
 from dask_training.api import Condition, Phase, Progress, Role
 from dask_training.costs import ResourceSeconds
-from dask_training.observed import Observed, Pod, Telemetry
+from dask_training.observed import Observed, Pod
 from dask_training.status.record import ProgressRecord, Status, timestamp
+from dask_training.telemetry import Telemetry
 
 # A worker that crashed is believed to work once it has run for so long: it may be in a loop.
 STEADY_SECONDS: Final = 10
@@ -26,7 +27,7 @@ def with_workers(status: Status, observed: Observed, desired: int, now: datetime
     """With the workers as they are; each one that is lost counts once."""
     pods = observed.of_attempt(status.attempt, Role.WORKER)
     leaving = tuple(sorted(pod.index for pod in pods if pod.is_lost and pod.index is not None))
-    newly = set(leaving) - set(status.workers.leaving)
+    newly = (set(leaving) | _gone_unseen(status, observed)) - set(status.workers.leaving)
     return status.with_workers(
         desired=desired,
         ready=sum(is_ready(pod, now) for pod in pods),
@@ -34,6 +35,17 @@ def with_workers(status: Status, observed: Observed, desired: int, now: datetime
         lost=status.workers.lost + len(newly),
         leaving=leaving,
     )
+
+
+def _gone_unseen(status: Status, observed: Observed) -> set[int]:
+    """The workers that worked and are not there any more since the status was written last, sent away by nobody."""
+    return {
+        pod.index
+        for pod in observed.gone
+        if pod.attempt == status.attempt and pod.role is Role.WORKER and pod.index is not None
+        if not pod.is_leaving and (pod.is_lost or pod.is_running)
+        if pod.gone is not None and status.updated is not None and pod.gone > status.updated
+    }
 
 
 def with_telemetry(status: Status, telemetry: Telemetry | None) -> Status:

@@ -23,10 +23,11 @@ from dask_training.cluster_ref import ReferencedCluster
 from dask_training.manifests import session_status
 from dask_training.model import TrainingJob
 from dask_training.model.schema import crd
-from dask_training.observed import Observed, Telemetry
+from dask_training.observed import Observed
 from dask_training.reconcile import Delete, SecretRequest, WriteStatus, plan, stages
 from dask_training.refusal import Refusal
 from dask_training.settings import OperatorSettings
+from dask_training.telemetry import Telemetry
 
 START = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
 STATUS = jsonschema.Draft202012Validator(

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dask_training.cluster_ref import ReferencedCluster
-from dask_training.observed import Telemetry
+from dask_training.telemetry import Telemetry
 
 REF = {"clusterRef": {"name": "shared"}}
 

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from dask_training.api import Reason
 from dask_training.costs import ResourceSeconds
-from dask_training.observed import Observed, Telemetry, time_of
+from dask_training.observed import Observed, time_of
 from dask_training.refusal import Refusal
 from dask_training.status import Status, change, events
 from dask_training.status.blockers import of_refusal
 from dask_training.status.changes import Change
+from dask_training.telemetry import Telemetry
 
 UID = "u1"
 NOW = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
@@ -100,12 +101,23 @@ def test_only_what_the_scheduler_says_of_placing_counts_as_unschedulable():
     assert only(pod(status={"conditions": [condition | {"reason": "Unschedulable"}]})).unschedulable == "gate"
 
 
-def test_the_latest_mount_error_counts():
-    def event(at, message):
-        return {"reason": "FailedMount", "lastTimestamp": at, "message": message, "involvedObject": {"name": "p"}}
+def failed_mount(at, message):
+    return {"reason": "FailedMount", "lastTimestamp": at, "message": message, "involvedObject": {"name": "p"}}
 
-    found = seen(events=[event("2026-03-01T12:01:00Z", "new"), event("2026-03-01T12:00:00Z", "old")])
+
+def test_the_latest_mount_error_counts():
+    found = seen(events=[failed_mount("2026-03-01T12:01:00Z", "new"), failed_mount("2026-03-01T12:00:00Z", "old")])
     assert found.mount_errors == {"p": "new"}
+
+
+def test_a_kubelet_that_is_busy_has_nothing_against_a_pods_volumes():
+    words = 'MountVolume.SetUp failed for volume "code" : '
+    missing = failed_mount("2026-03-01T12:00:00Z", words + 'configmap "mine" not found')
+    busy = failed_mount(
+        "2026-03-01T12:01:00Z", words + "failed to sync configmap cache: timed out waiting for the condition"
+    )
+    assert seen(events=[busy]).mount_errors == {}
+    assert seen(events=[missing, busy]).mount_errors == {"p": missing["message"]}
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 
 from dask_training.api import Label
 from dask_training.costs import Prices
-from dask_training.observed import Observed, Telemetry
+from dask_training.observed import Observed
 from dask_training.reconcile import Delete, SecretRequest, WriteStatus, plan_body
+from dask_training.telemetry import Telemetry
 
 
 def writes(job):
@@ -357,6 +358,15 @@ def test_a_lost_worker_is_counted_once_and_made_again_when_it_is_gone(cluster):
     job.vanish().reconcile()
     assert job.pod("worker", 1)["metadata"]["uid"] != gone["metadata"]["uid"]
     assert reasons(job).count("WorkerLost") == 1
+
+
+def test_a_worker_that_is_gone_before_anybody_looked_is_lost_all_the_same(cluster):
+    job = cluster().running().pass_time(200).reconcile().pass_time(1)
+    job.kubectl_delete_pod(job.pod("worker", 0)).kubectl_delete_pod(job.pod("worker", 1)).vanish().reconcile()
+    assert job.status["workers"]["lost"] == 2
+    assert job.reconcile().pass_time(20).reconcile().status["workers"]["lost"] == 2
+    assert reasons(job).count("WorkerLost") == 1
+    assert indexes(job) == [0, 1]
 
 
 def test_two_workers_lost_in_one_second_are_two(cluster):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from dask_training.api import Label
 from dask_training.handlers.demand import STEP_SECONDS, DemandHistory
-from dask_training.observed import Telemetry
 from dask_training.reconcile import Delete, WriteStatus
+from dask_training.telemetry import Telemetry
 
 WINDOW = 30.0
 ADAPTIVE = {"replicas": 1, "minReplicas": 1, "maxReplicas": 4}

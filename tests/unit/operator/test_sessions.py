@@ -9,8 +9,8 @@ import pytest
 from cryptography import x509
 
 from dask_training.api import Label
-from dask_training.observed import Telemetry
 from dask_training.reconcile import SecretRequest
+from dask_training.telemetry import Telemetry
 
 MANAGER = "dask-training-heartbeat"
 

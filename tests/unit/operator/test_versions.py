@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dask_training.observed import Telemetry
+from dask_training.telemetry import Telemetry
 
 DIFFER = "versions differ between runner and cluster: joblib is 1.6.0 in the runner, 1.5.0 in w. Mend it."
 TYPE = "VersionsMatch"
