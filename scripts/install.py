@@ -51,7 +51,8 @@ def main() -> int:
             return code
     listed = subprocess.run([*PIP, "config", "list"], capture_output=True, text=True, check=True).stdout
     environment = variables(listed.splitlines()) | os.environ
-    command = [str(UV), "pip", "install", "--python", sys.executable, *sys.argv[1:]]
+    # As pip does: who sets PYTHONDONTWRITEBYTECODE would compile everything in each process that imports it.
+    command = [str(UV), "pip", "install", "--python", sys.executable, "--compile-bytecode", *sys.argv[1:]]
     return subprocess.call(command, env=environment)
 
 

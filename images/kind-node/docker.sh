@@ -4,6 +4,8 @@
 # Exit code 3: Docker can't be had here; the last line on stderr says why.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+copies=/dev/shm/dask-training-docker
+
 answers() { timeout 20 docker info >/dev/null 2>&1; }
 
 cannot() {
@@ -30,6 +32,13 @@ runtime_options() {
   echo "--add-runtime=bounded=$state/runc-bounded --default-runtime=bounded"
 }
 
+# A folder in memory for the copy that the daemon makes of each image that it saves, where there is plenty: disks are slow.
+memory_folder() {
+  local free
+  free="$(awk '$1 == "MemAvailable:" {print $2}' /proc/meminfo)"
+  [[ "$(stat -f -c %T /dev/shm 2>/dev/null)" == tmpfs ]] && ((free > 8 << 20)) && echo "$copies"
+}
+
 start() {
   answers && return
   [[ $(id -u) == 0 ]] || cannot "no daemon answers this user, and only root can install and start one"
@@ -45,6 +54,8 @@ start() {
     for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY SSL_CERT_FILE SSL_CERT_DIR; do
       [[ -z "${!name:-}" ]] || keep+=("$name=${!name}")
     done
+    local folder
+    folder="$(memory_folder)" && keep+=("DOCKER_TMPDIR=$folder")
     (cd / && exec setsid env -i "${keep[@]}" dockerd --pidfile "$state/dockerd.pid" "${options[@]}") \
       >"$state/dockerd.log" 2>&1 </dev/null 9>&- &  # 9: cluster.sh's lock
   fi
@@ -66,7 +77,7 @@ stop() {
     [[ -d "/proc/$pid" ]] || break
     sleep 0.25
   done
-  rm -rf "$state"
+  rm -rf "$state" "$copies"
 }
 
 case "${1:-}" in

@@ -38,6 +38,13 @@ quietly() {
   return "$status"
 }
 
+# program FLAGS TARGET PACKAGE...: static binaries of the module programs/, by $go, with these flags for the linker.
+program() {
+  local flags="$1" target="$2"
+  shift 2
+  (cd "$here/programs" && "$go" build -mod=readonly -trimpath -ldflags "-s -w $flags" -o "$target" "$@")
+}
+
 # hash_of PATH...: twelve digits that change when any of the files does, or its name.
 hash_of() {
   (cd "$here" && find "$@" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum) | sha256sum | cut -c1-12
