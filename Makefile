@@ -25,9 +25,8 @@ run: $(RUNTIME)  ## Train the flights example on this machine (FULL=1: on every 
 
 setup: $(DEV)  ## Make .venv with all that development needs; a second time only what changed
 
-test: lint  ## Lint, then run all tests in three streams, one of them on a kind cluster: what CI runs
-	@images/kind-node/tools.sh helm versitygw  # kind and kubectl come with the cluster, while other tests run
-	@$(BIN)/python -m pytest -n 3
+test: lint  ## Lint, then run all tests in two streams, one of them on a kind cluster: what CI runs
+	@$(BIN)/python -m pytest -n 2
 
 unit: $(DEV)  ## Run the fast tests alone, which need no Docker, several at once: half of their time they wait
 	@images/kind-node/tools.sh helm versitygw
@@ -43,10 +42,10 @@ lint: $(DEV)  ## Check style, types, import order, spelling, YAML
 format: $(DEV)  ## Put the code into the project's style
 	@$(BIN)/ruff check --fix-only --exit-zero && $(BIN)/ruff format
 
-tools: $(BIN)/python  ## Make kind, kubectl, helm and versitygw in .cache/tools/bin (the first time five minutes)
+tools: $(BIN)/python  ## Make kind, kubectl, helm and versitygw in .cache/tools/bin (the first time three minutes)
 	@images/kind-node/tools.sh
 
-kind: $(BIN)/python  ## Make the kind cluster dask-training; needs no container registry (the first time 11 minutes)
+kind: $(BIN)/python  ## Make the kind cluster dask-training; needs no container registry (the first time six minutes)
 	@images/kind-node/cluster.sh create
 
 kind-delete:  ## Remove that cluster and all that belongs to it; built images stay as a cache

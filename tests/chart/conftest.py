@@ -25,16 +25,39 @@ class HelmError(Exception):
     """What helm said."""
 
 
+TIMEOUT = 900  # the first test may wait until helm and versitygw have been made, beside the node's programs
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
+
+
 @pytest.fixture(scope="session")
-def helm() -> Callable[..., str]:
+def tool() -> Callable[[str], str]:
+    """Gives the path of a program by its name; one that images/kind-node/tools.sh can make is made if it is missing."""
+
+    def tool(name: str) -> str:
+        path = os.pathsep.join([str(ROOT / ".cache/tools/bin"), os.environ.get("PATH", "")])
+        if found := shutil.which(name, path=path):
+            return found
+        command = [ROOT / "images/kind-node/tools.sh", name]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return shutil.which(name, path=path)
+
+    return tool
+
+
+@pytest.fixture(scope="session")
+def helm(tool) -> Callable[..., str]:
     """Runs helm with these arguments and a values file on its standard input; raises HelmError."""
-    found = shutil.which("helm", path=os.pathsep.join([str(ROOT / ".cache/tools/bin"), os.environ.get("PATH", "")]))
-    if not found:
-        pytest.skip("helm is neither in .cache/tools/bin nor in PATH: make tools")
+    program = tool("helm")
 
     def run(*arguments: str | Path, values: str = "") -> str:
         done = subprocess.run(
-            [found, *arguments], input=values, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+            [program, *arguments], input=values, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
         )
         if done.returncode:
             raise HelmError(done.stdout + done.stderr)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -24,9 +23,8 @@ from dask_training.handlers.store_accounts import Account, RootCredentials, Stor
 
 
 @pytest.fixture(scope="module")
-def versitygw(root) -> str:
-    found = shutil.which("versitygw", path=f"{root}/.cache/tools/bin{os.pathsep}{os.environ.get('PATH', '')}")
-    return found or pytest.skip("versitygw is neither in .cache/tools/bin nor in PATH: make tools")
+def versitygw(tool) -> str:
+    return tool("versitygw")
 
 
 def free_port() -> int:

@@ -5,6 +5,7 @@ The cluster is that of `make kind`. One that is there is used and stays; one tha
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import sharing
 import streams
 import yaml
 
@@ -28,12 +30,16 @@ IMAGES = {name: f"dask-training-{name}:dev" for name in ("operator", "runtime", 
 CANNOT = 3  # docker.sh's exit code: Docker can't be had here
 # The first test waits for the cluster: node image, images and all, if nothing is cached.
 FIRST_TIMEOUT, TIMEOUT = 3600, 300
+LOCKS = KUBECONFIG.parent
+SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
+TURN = pytest.StashKey[contextlib.ExitStack]()
 STARTED = pytest.StashKey[float]()
 NAMESPACES = pytest.StashKey[list[str]]()  # what a report of the test's failure is to show
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "e2e: needs a kind cluster, and so Docker")
+    config.addinivalue_line("markers", "exclusive: what it does to the cluster, or needs of it, others would notice")
 
 
 @pytest.hookimpl(trylast=True)  # what -k and -m leave
@@ -54,15 +60,33 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in ours]
         return
     assert done.returncode == 0, done.stderr
-    ours[0].add_marker(pytest.mark.timeout(FIRST_TIMEOUT), append=False)
+    for first in {item.path: item for item in reversed(ours)}.values():  # of each file, as any may be a stream's first
+        first.add_marker(pytest.mark.timeout(FIRST_TIMEOUT), append=False)
 
 
 def _start_docker() -> subprocess.CompletedProcess[str]:
     """Several streams of tests ask for it at the same time."""
-    KUBECONFIG.parent.mkdir(exist_ok=True)
-    with (KUBECONFIG.parent / "docker.lock").open("w") as lock:
+    LOCKS.mkdir(exist_ok=True)
+    with (LOCKS / "docker.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return script("docker.sh", "start", check=False)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # the test's time does not run while it waits
+def pytest_runtest_protocol(item, nextitem):
+    """Lets no other stream's test run together with one that is exclusive, nor between several of them."""
+    stash = item.session.stash
+    if item.get_closest_marker("e2e") and TURN not in stash:
+        stash[TURN] = contextlib.ExitStack()
+        alone = item.get_closest_marker("exclusive") is not None
+        stash[TURN].enter_context(sharing.turn(LOCKS / "turn.lock", alone=alone))
+    try:
+        return (yield)
+    finally:
+        goes_on = all(each and each.get_closest_marker("exclusive") for each in (item, nextitem))
+        if TURN in stash and not goes_on:
+            stash[TURN].close()
+            del stash[TURN]
 
 
 def environment() -> dict[str, str]:
@@ -139,34 +163,56 @@ def tell(pytestconfig) -> Callable[[str], None]:
 @pytest.fixture(scope="session")
 def kind_cluster(tell, pytestconfig) -> Iterator[Cluster]:
     """The cluster with the images of this checkout on its node, without the operator."""
-    # Two runs of the tests on one cluster would take the operator and the CRD from each other.
-    lock = (KUBECONFIG.parent / "e2e.lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        tell("Waiting for another run of the tests on this cluster to end ...")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    was_there = script("cluster.sh", "exists", check=False).returncode == 0
-    tell("Using the kind cluster that is there." if was_there else "Making a kind cluster for the tests:")
-    try:
+
+    def is_there() -> bool:
+        found = script("cluster.sh", "exists", check=False).returncode == 0
+        tell("Using the kind cluster that is there." if found else "Making a kind cluster for the tests:")
+        return found
+
+    def make() -> None:
         # Straight to the terminal: the first time this takes many minutes.
         with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
             command = ["make", "--no-print-directory", "kind", "images", "load"]
             done = subprocess.run(command, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, check=False)
         assert done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}; its output is above"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PATH", environment()["PATH"])
-            yield Cluster()
-    finally:
-        if not was_there:
-            script("cluster.sh", "delete")
-        lock.close()
+        script("tools.sh", "helm")
+
+    # Two runs of the tests on one cluster would take the operator and the CRD from each other.
+    cluster = sharing.shared(
+        LOCKS / "cluster.lock",
+        SESSION,
+        is_there=is_there,
+        make=make,
+        remove=lambda: script("cluster.sh", "delete"),
+        wait=lambda: tell("Waiting for another run of the tests on this cluster to end ..."),
+    )
+    with cluster, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", environment()["PATH"])
+        yield Cluster()
 
 
 @pytest.fixture(scope="session")
 def cluster(kind_cluster) -> Iterator[Cluster]:
     """The cluster with the operator of this checkout, installed by Helm as users do."""
-    was_there = RELEASE in kind_cluster.helm("list", "-n", SYSTEM, "-q").split()
+
+    def remove() -> None:
+        kind_cluster.kubectl("delete", "crd", "dasktrainingjobs.dask-training.io", "--ignore-not-found", check=False)
+        kind_cluster.helm("uninstall", RELEASE, "-n", SYSTEM, "--wait", check=False)
+        kind_cluster.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found", check=False)
+
+    operator = sharing.shared(
+        LOCKS / "operator.lock",
+        SESSION,
+        is_there=lambda: RELEASE in kind_cluster.helm("list", "-n", SYSTEM, "-q").split(),
+        make=lambda: install(kind_cluster),
+        remove=remove,
+    )
+    with operator:
+        yield kind_cluster
+
+
+def install(kind_cluster: Cluster) -> None:
+    """Installs the operator of this checkout, or puts the installation back as the tests have it."""
     # Same tag, other content: the annotations make Kubernetes start what has changed anew.
     ids = {
         name: kind_cluster.docker("image", "inspect", "-f", "{{.Id}}", IMAGES[name]).strip()[7:19] for name in IMAGES
@@ -182,16 +228,14 @@ def cluster(kind_cluster) -> Iterator[Cluster]:
     try:
         chart = str(ROOT / "charts" / "dask-training-operator")
         kind_cluster.helm("upgrade", "--install", RELEASE, chart, *where, *options, timeout=240)
-        yield kind_cluster
     except CommandError as error:
         raise CommandError(f"{error}\n{state(kind_cluster, SYSTEM)}") from None
-    finally:
-        if not was_there:
-            kind_cluster.kubectl(
-                "delete", "crd", "dasktrainingjobs.dask-training.io", "--ignore-not-found", check=False
-            )
-            kind_cluster.helm("uninstall", RELEASE, "-n", SYSTEM, "--wait", check=False)
-            kind_cluster.kubectl("delete", "namespace", SYSTEM, "--ignore-not-found", check=False)
+
+
+@pytest.fixture(scope="session")
+def install_again(cluster) -> Callable[[], None]:
+    """Puts the operator's installation back as the tests have it, after one that has changed it."""
+    return lambda: install(cluster)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ SMALL = {"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"memory": "51
 WAIT = "import pathlib, time\nwhile not pathlib.Path('/tmp/go').exists():\n    time.sleep(0.05)\n"
 KEEPS = "import os, pathlib\npathlib.Path(os.environ['ARTIFACTS_DIR'], 'kept.txt').write_text('kept')\n"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.exclusive, pytest.mark.timeout(300)]
 
 
 class Tools:

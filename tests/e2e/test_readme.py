@@ -8,9 +8,11 @@ from readme import ON_KUBERNETES, README, ROOT, commands, missing, run, section
 NAMESPACE = "readme"
 COMMANDS = commands(section(README.read_text(), ON_KUBERNETES))
 
+pytestmark = pytest.mark.exclusive  # one of them installs the operator with other values
+
 
 @pytest.fixture(scope="module")
-def variables(cluster, tmp_path_factory):
+def variables(cluster, install_again, tmp_path_factory):
     """What points the commands at the test's cluster, with a current namespace of their own."""
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
     cluster.kubectl("create", "namespace", NAMESPACE)
@@ -19,6 +21,7 @@ def variables(cluster, tmp_path_factory):
     cluster.kubectl("config", "set-context", "--current", "--namespace", NAMESPACE, "--kubeconfig", str(kubeconfig))
     yield {"KUBECONFIG": str(kubeconfig)}
     cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    install_again()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-"""All tests in three streams at once (`pytest -n 3`): those on the cluster, which wait most of their time, those that
-run processes here, and the fast ones; and what is said at the end about tests that were left out.
+"""All tests in two streams at once (`pytest -n 2`): those on the cluster, which wait for much of their time, and beside
+them the fast ones, then those that run processes here; and what is said at the end about tests that were left out.
 
-Tests of the first two keep their order and have one stream each: they share a cluster, or ports and cores.
+Whoever is done first helps the other with the files that it has not begun.
 """
 
 from __future__ import annotations
@@ -11,21 +11,29 @@ import os
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-STREAMS = ("tests/e2e/", "tests/local/")
+CLUSTER, PROCESSES = "tests/e2e/", "tests/local/"
+ORDER = ("tests/unit/", "tests/chart/", PROCESSES, CLUSTER)  # the charts' need programs that may have to be made first
+# Tests of these share more than the cluster: ports and cores, another operator, a session's image.
+TOGETHER = (PROCESSES, "tests/e2e/dask_kubernetes/", "tests/e2e/session/")
 SKIPPED = pytest.StashKey[str]()
 _OUTPUT = "skipped"
 
 
 class Streams(LoadScopeScheduling):
-    """Hands out each stream as a whole, and other tests by the file."""
+    """Hands out those folders as a whole, and others by the file; the first process begins with the cluster's."""
 
     def __init__(self, config: pytest.Config, log) -> None:
         super().__init__(config, log)
         config.option.loadscopereorder = False  # they come in the order in which they are to begin
 
     def _split_scope(self, nodeid: str) -> str:
-        stream = next((each for each in STREAMS if nodeid.startswith(each)), None)
-        return stream or super()._split_scope(nodeid)
+        return next((each for each in TOGETHER if nodeid.startswith(each)), nodeid.partition("::")[0])
+
+    def _assign_work_unit(self, node) -> None:
+        is_first = node is self.nodes[0]
+        if own := next((scope for scope in self.workqueue if scope.startswith(CLUSTER) == is_first), None):
+            self.workqueue.move_to_end(own, last=False)
+        super()._assign_work_unit(node)
 
 
 def pytest_xdist_make_scheduler(config, log):
@@ -34,12 +42,14 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.hookimpl(trylast=True)  # what -k and -m leave
 def pytest_collection_modifyitems(config, items):
-    """The slowest stream begins first, or comes last where all tests run one after the other."""
+    """In their folders' order; on the cluster, with several streams, files first whose tests must be alone there."""
+    alone = {item.path for item in items if item.get_closest_marker("exclusive") and hasattr(config, "workerinput")}
 
-    def place(item: pytest.Item) -> int:
-        return next((n for n, each in enumerate(STREAMS) if item.nodeid.startswith(each)), len(STREAMS))
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        folder = next((number for number, each in enumerate(ORDER) if item.nodeid.startswith(each)), 0)
+        return folder, item.path not in alone
 
-    items.sort(key=place, reverse=not hasattr(config, "workerinput"))
+    items.sort(key=place)
 
 
 def skip(config: pytest.Config, line: str) -> None:

@@ -133,6 +133,7 @@ def test_processes_that_end_by_themselves_are_told_from_pods_that_were_taken_awa
     jobs.nothing_left()
 
 
+@pytest.mark.exclusive
 def test_jobs_do_not_notice_that_the_operator_dies(jobs, operator):
     for name in ("first", "second"):
         jobs.start(name, UNTIL_RELEASED, workers={"replicas": 2})
@@ -154,6 +155,7 @@ def test_jobs_do_not_notice_that_the_operator_dies(jobs, operator):
     jobs.nothing_left()
 
 
+@pytest.mark.exclusive
 def test_the_other_replica_goes_on_where_the_leader_was_deleted(jobs, operator, wait_script, wait_for):
     with operator.scaled(2):
         leader = wait_for(operator.leader, timeout=20)
@@ -175,6 +177,7 @@ def test_the_other_replica_goes_on_where_the_leader_was_deleted(jobs, operator, 
     jobs.nothing_left()
 
 
+@pytest.mark.exclusive
 def test_what_happens_while_there_is_no_operator_is_made_good(jobs, operator, wait_script):
     jobs.start("ends", wait_script)
     jobs.start("deleted", wait_script)

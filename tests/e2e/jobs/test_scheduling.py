@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from machine import slowdown
 
 NOWHERE = {"example.org/disk": "none-has-it"}
@@ -109,6 +110,7 @@ def test_a_job_that_fits_on_no_node_says_so(jobs, operator):
     jobs.nothing_left()
 
 
+@pytest.mark.exclusive  # the other workers of the node's cores are in its way
 def test_more_workers_than_have_room_are_no_hindrance(jobs, wait_script):
     (node,) = jobs.api.items("/api/v1/nodes")
     cpu = node["status"]["allocatable"]["cpu"]

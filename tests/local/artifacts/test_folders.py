@@ -113,7 +113,7 @@ def test_a_full_disk_behind_an_s3_server_leaves_nothing_partial(
     if root is None:  # not allowed to mount: as if the disk were full after so many bytes
         proxy._target, port = server.port, proxy.port
         proxy.on_bytes = (900_000, lambda: (setattr(proxy, "answers", [b"500 Internal Error"] * 999), proxy.drop()))
-    (run_folder / "large.bin").write_bytes(os.urandom(1_000_000))
+    (run_folder / "large.bin").write_bytes(os.urandom(2_000_000))
     known = credentials(port)
     with ArtifactStore.from_url("s3://bucket/runs", credentials=known, retry_deadline_seconds=1) as store:
         with pytest.raises((StoreUnavailableError, StoreFullError)):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from example_runs import (
+    EXAMPLES,
     RECORDS,
     assert_png,
     assert_same_probabilities,
@@ -82,7 +83,8 @@ def assert_sensible(metrics):
     assert metrics["brier_score"] < metrics["baseline_brier_score"]
 
 
-def test_the_script_explains_itself_when_it_is_asked_for_too_few_flights(run_job):
-    run = run_job(job_file("flights"), options=("--", "--rows", "10"))
-    assert run.exit_code == 2
-    assert "--rows must be at least 1000, got 10" in run.output
+def test_the_script_explains_itself_when_it_is_asked_for_too_few_flights():
+    command = [sys.executable, EXAMPLES / "flights" / "train.py", "--rows", "10"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--rows must be at least 1000, got 10" in done.stderr

@@ -97,21 +97,22 @@ def test_a_quorum_that_does_not_come_is_an_error_that_says_what_to_do(cluster):
         Parallel()(delayed(pid)(i) for i in range(2))
 
 
-def test_workers_that_join_late_get_work(start_cluster, poll):
+def test_workers_that_join_late_get_work(start_cluster):
     processes = start_cluster(1)
+    used = []
 
-    def join():
-        time.sleep(0.3)
-        for _ in range(3):
-            processes.add_worker()
+    def calls():
+        """As many as it takes: when the others have come depends on how busy the machine is."""
+        while len(set(used)) < 4:
+            yield delayed(pid)(0, 0.1)
 
-    joiner = threading.Thread(target=join)
-    joiner.start()
     with joblib.parallel_config("dask"):
-        # Sleeping tasks: the machine's cores do not matter, the number of workers does.
-        used = Parallel()(delayed(pid)(i, 0.1) for i in range(80))
-    joiner.join()
-    assert len(set(used[-16:])) == 4
+        for each in Parallel(return_as="generator")(calls()):
+            used.append(each)
+            if len(used) == 4:
+                for _ in range(3):
+                    processes.add_worker()
+    assert len(set(used)) == 4
 
 
 @pytest.mark.parametrize(("n_jobs", "most"), [(2, 2), (3, 3), (-2, 3)])

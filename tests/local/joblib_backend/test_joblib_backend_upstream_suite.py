@@ -53,23 +53,36 @@ PASSES = {
 }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_joblibs_own_tests_pass_but_for_those_that_can_not_apply(tmp_path):
-    report = tmp_path / "report.xml"
+    outcomes, printed = _run(tmp_path)
+    if _failed(outcomes) != set(CAN_NOT_APPLY):  # some of them measure times of a tenth of a second
+        again, printed = _run(tmp_path, "--last-failed")
+        outcomes |= again
+    assert _failed(outcomes) == set(CAN_NOT_APPLY), printed[-6000:]
+    assert outcomes.keys() - CAN_NOT_APPLY.keys() == PASSES
+
+
+def _run(folder: Path, *options: str) -> tuple[dict[str, bool], str]:
+    """Whether each test passed, by its name; and what pytest printed."""
+    report = folder / "report.xml"
+    report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "--pyargs", "joblib.test.test_dask", "-p", "swap_backend"]
-    command += ["-p", "no:cacheprovider", "-p", "no:warnings", "-c", os.devnull, "-q", "--tb=short"]
-    command += ["--timeout=60", f"--junitxml={report}", f"--basetemp={tmp_path / 'base'}"]
+    command += ["-o", f"cache_dir={folder / 'cache'}", "-p", "no:warnings", "-c", os.devnull, "-q", "--tb=short"]
+    command += ["--timeout=60", f"--junitxml={report}", f"--basetemp={folder / 'base'}", *options]
     environment = os.environ | {
         "PYTHONPATH": str(Path(__file__).parent),
         "DASK_DISTRIBUTED__WORKER__PRELOAD": '["swap_backend"]',
-        "DASK_TEMPORARY_DIRECTORY": str(tmp_path),
+        "DASK_TEMPORARY_DIRECTORY": str(folder),
     }
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     assert report.exists(), done.stdout + done.stderr
     outcomes = {case.attrib["name"]: len(case) == 0 or case[0].tag.startswith("system") for case in _cases(report)}
-    failed = {name for name, passed in outcomes.items() if not passed}
-    assert failed == set(CAN_NOT_APPLY), done.stdout[-6000:]
-    assert set(outcomes) - failed == PASSES
+    return outcomes, done.stdout
+
+
+def _failed(outcomes: dict[str, bool]) -> set[str]:
+    return {name for name, passed in outcomes.items() if not passed}
 
 
 def _cases(report: Path):

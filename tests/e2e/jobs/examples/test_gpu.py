@@ -55,6 +55,7 @@ def node(jobs):
         found.restore()
 
 
+@pytest.mark.exclusive  # a taint keeps others' pods away
 def test_a_job_waits_for_gpus_by_name_and_runs_where_there_are_some(jobs, node, wait_script):
     body = yaml.safe_load(job_file("gpu"))
     del body["spec"]["packages"]
