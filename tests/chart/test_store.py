@@ -18,6 +18,7 @@ import botocore.exceptions
 import botocore.session
 import pytest
 from botocore.config import Config
+from machine import give_up_at
 
 from dask_training.handlers.store_accounts import Account, RootCredentials, StoreAdmin, sign
 
@@ -113,7 +114,7 @@ def store(render_chart, versitygw, tmp_path_factory):
 
 
 def wait_for(url, process, log):
-    deadline = time.monotonic() + 15
+    deadline = give_up_at(15)
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:

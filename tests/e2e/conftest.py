@@ -20,6 +20,7 @@ import pytest
 import sharing
 import streams
 import yaml
+from machine import give_up_at
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -282,7 +283,7 @@ def apply(kind_cluster, namespace) -> Callable[..., str]:
 
 def wait_until(predicate: Callable[[], object], timeout: float = 60, every: float = 0.2) -> object:
     """The first true value of the predicate; fails when there is none in time."""
-    deadline = time.monotonic() + timeout
+    deadline = give_up_at(timeout)
     while not (value := predicate()):
         if time.monotonic() > deadline:
             pytest.fail(f"after {timeout} s the last value is still {value!r}")

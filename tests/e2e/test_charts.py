@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from machine import slowdown
+from machine import give_up_at, slowdown
 
 from dask_training.kube.rbac import RULES, Scope
 
@@ -149,7 +149,7 @@ def job(name: str, script: str) -> dict:
 
 def until(what: Callable[[], object], timeout: float = 60) -> object:
     """The first true value of `what`."""
-    deadline = time.monotonic() + timeout
+    deadline = give_up_at(timeout)
     while not (value := what()):
         assert time.monotonic() < deadline, f"not within {timeout} s"
         time.sleep(0.3)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from machine import give_up_at
 
 from dask_training.artifacts import ArtifactStore
 
@@ -117,7 +118,7 @@ def test_a_script_is_sent_followed_and_its_artifacts_fetched(run, kubectl, folde
     # The packed code goes with its job.
     assert len(json.loads(kubectl("get", "configmaps", "-l", "dask-training.io/job=train", "-o", "json"))["items"]) == 1
     assert run("delete", "train", "--wait") == (0, "train deleted\n", "")
-    deadline = time.monotonic() + 60
+    deadline = give_up_at(60)
     while json.loads(kubectl("get", "configmaps", "-l", "dask-training.io/job=train", "-o", "json"))["items"]:
         assert time.monotonic() < deadline
         time.sleep(0.5)

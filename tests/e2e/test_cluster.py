@@ -138,10 +138,12 @@ def test_a_volume_claim_is_fulfilled_and_writable(run, apply):
     assert (state["exitCode"], log.strip()) == (0, "kept")
 
 
-def test_a_memory_limit_holds(run):
-    resources = {"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}}
-    state, _ = run(pod("greedy", "b'x' * (256 * 2**20)", resources=resources))
-    assert (state["exitCode"], state["reason"]) == (137, "OOMKilled")
+@pytest.mark.parametrize(("limit", "exit_code"), [("64Mi", 137), ("512Mi", 0)])
+def test_a_memory_limit_holds(run, limit, exit_code):
+    """Its reason is not asked for: containerd hears of a kill for memory beside the exit, and sometimes after it."""
+    resources = {"requests": {"cpu": "10m"}, "limits": {"memory": limit}}
+    state, log = run(pod("greedy", "b'x' * (256 * 2**20)", resources=resources))
+    assert state["exitCode"] == exit_code, log
 
 
 def test_a_pod_that_is_not_restricted_is_refused(kind_cluster, apply):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from machine import give_up_at
 from modules import load_module
 
 SYSTEM, DEPLOYMENT = "dask-training-system", "dask-training-operator"
@@ -211,7 +212,7 @@ def test_a_job_ends_the_same_wherever_the_operator_is_killed(
             name = f"{side}-{number}"
             following["at"] = len(proxy.writes) + 1 + number % KILLS_APART if number <= KILLS_APART else 0
             submit(name)
-            deadline = time.monotonic() + 120
+            deadline = give_up_at(120)
             while not ended({name: statuses()[name]}) or leftovers():
                 assert time.monotonic() < deadline, f"{name}: {statuses()[name]}, left: {leftovers()}"
                 if host.process.poll() is not None:

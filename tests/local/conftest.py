@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from machine import give_up_at, slowdown
 
 from dask_training import api
 from dask_training.artifacts import ArtifactStore
@@ -93,7 +94,7 @@ def run_job(tmp_path):
             signalled = time.monotonic()
             process.send_signal(send)
         try:
-            out, err = process.communicate(timeout=timeout)
+            out, err = process.communicate(timeout=timeout * slowdown())
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
             out, err = process.communicate(timeout=10)
@@ -118,7 +119,7 @@ def _read_until(process, text) -> str:
 
 def _left_processes(mark: str, within: float = 3.0) -> list[str]:
     """Processes that inherited the mark; those that are about to end get a moment."""
-    deadline = time.monotonic() + within
+    deadline = give_up_at(within)
     while True:
         left = []
         for process in psutil.process_iter():

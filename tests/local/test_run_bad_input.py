@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from machine import slowdown
+from machine import give_up_at, slowdown
 
 LOGS = {"logs/runner.log", "logs/scheduler.log", "logs/worker-0.log"}
 RECORDS = {"metrics.json", "summary.json", "environment.json", "performance_report.html", "profile.html"}
@@ -439,7 +439,7 @@ def test_nothing_is_left_when_the_command_itself_is_killed(run_job, make_job, tm
     run = run_job(make_job(script=script, replicas=2), send=signal.SIGKILL, when='"up"')
     assert run.exit_code == -9
     # Its processes are gone (the fixture checks); its folder goes when the next run starts.
-    deadline = time.monotonic() + 5
+    deadline = give_up_at(5)
     while time.monotonic() < deadline and not _free(tmp_path / "tmp"):
         time.sleep(0.1)
     assert run_job(make_job(script="1")).exit_code == 0

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import kubernetes
 import pytest
 import yaml
+from machine import give_up_at
 
 from dask_training import api
 from dask_training.artifacts import ArtifactStore
@@ -156,7 +157,7 @@ class Jobs:
 
     def until(self, name: str, what: Callable[[dict], object], timeout: float = 30) -> dict:
         """The job, once `what` of it is true; fails when it has not become so in time, or never will."""
-        deadline = time.monotonic() + timeout
+        deadline = give_up_at(timeout)
         while not what(body := self.get(name)):
             over = body["status"].get("phase") in FINAL and holds(body, "ResourcesReleased")
             if over or time.monotonic() > deadline:
@@ -189,7 +190,7 @@ class Jobs:
 
     def pod(self, name: str, role: str, timeout: float = 30, **labels) -> str:
         """Name of the one running pod of that role."""
-        deadline = time.monotonic() + timeout
+        deadline = give_up_at(timeout)
         while True:
             pods = [pod for pod in self.pods(name, role=role, **labels) if is_running(pod)]
             if len(pods) == 1:
@@ -204,7 +205,7 @@ class Jobs:
 
     def logged(self, pod: str, text: str, timeout: float = 30) -> str:
         """The pod's log, once it has the text."""
-        deadline = time.monotonic() + timeout
+        deadline = give_up_at(timeout)
         while text not in (log := self.log(pod)):
             name = pod.rsplit("-", 3)[0]
             assert not ended(self.get(name)), self.described(self.get(name))
@@ -229,7 +230,7 @@ class Jobs:
 
     def told(self, name: str, reason: str, timeout: float = 15) -> list[dict]:
         """The job's Events with that reason, as soon as there is one: the operator posts them in their own time."""
-        deadline = time.monotonic() + timeout
+        deadline = give_up_at(timeout)
         while not (found := [event for event in self.events(name) if event["reason"] == reason]):
             assert time.monotonic() < deadline, f"no Event {reason}: {self.events(name)}"
             time.sleep(0.2)
@@ -237,7 +238,7 @@ class Jobs:
 
     def nothing_left(self, name: str | None = None, timeout: float = 15) -> None:
         """Fails if anything that the operator made for a job (or for any) is still there after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+        deadline = give_up_at(timeout)
         while left := self.made(name):
             names = [f"{each.get('kind') or each['metadata']['labels']}: {each['metadata']['name']}" for each in left]
             assert time.monotonic() < deadline, f"left after {timeout} s: {names}"
@@ -371,7 +372,7 @@ class Operator:
         scale = ("scale", f"deployment/{self.name}")
         self._own.kubectl(*scale, f"--replicas={replicas}")
         try:
-            deadline = time.monotonic() + 30
+            deadline = give_up_at(30)
             while len(self.pods()) > replicas:
                 assert time.monotonic() < deadline, "the operator does not go"
                 time.sleep(0.2)

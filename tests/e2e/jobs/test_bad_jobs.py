@@ -7,6 +7,7 @@ import time
 import pytest
 import yaml
 from job_tables import BAD, GOOD, UPDATES, merged
+from machine import give_up_at
 
 from dask_training import api
 
@@ -71,7 +72,7 @@ def unwatched(jobs, root):
     status, answer = jobs.api.send("POST", definitions, definition)
     assert status == 201, answer
     path = f"/apis/{group}/{api.VERSION}/namespaces/{jobs.namespace}/{api.PLURAL}"
-    deadline = time.monotonic() + 30
+    deadline = give_up_at(30)
     while jobs.api.get(path) is None:
         assert time.monotonic() < deadline, "the copy of the definition is not served"
         time.sleep(0.3)

@@ -15,6 +15,7 @@ import joblib
 import joblib.parallel
 import pytest
 from distributed import Client
+from machine import give_up_at
 
 from dask_training.joblib_backend import register
 
@@ -68,7 +69,7 @@ class Processes:
 
 
 def _poll(claim, seconds: float = START_SECONDS):
-    deadline = time.monotonic() + seconds
+    deadline = give_up_at(seconds)
     while not (value := claim()):
         assert time.monotonic() < deadline, "not in time"
         time.sleep(0.01)

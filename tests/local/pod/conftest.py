@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from machine import give_up_at, slowdown
 
 from dask_training import api, termination
 from dask_training.artifacts import ArtifactStore
@@ -34,7 +35,7 @@ def free_port() -> int:
 
 def until(condition, seconds=30.0, what="it"):
     """Waits until the condition holds and returns what it gave."""
-    deadline = time.monotonic() + seconds
+    deadline = give_up_at(seconds)
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
         time.sleep(0.02)
@@ -60,7 +61,7 @@ class Pod:
 
     def wait(self, timeout: float = 60.0) -> int:
         try:
-            return self.process.wait(timeout)
+            return self.process.wait(timeout * slowdown())
         except subprocess.TimeoutExpired:
             pytest.fail(f"still running after {timeout} s; it printed:\n{self.printed[-4000:]}")
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from distributed import Scheduler, Worker
 from distributed.security import Security
+from machine import give_up_at
 from modules import load_module
 
 _FAKES = Path(__file__).parents[2] / "unit" / "client" / "conftest.py"
@@ -144,7 +145,7 @@ def until():
     """Waits for a predicate, and gives its value."""
 
     def until(predicate, seconds=20.0):
-        deadline = time.monotonic() + seconds
+        deadline = give_up_at(seconds)
         while not (value := predicate()):
             assert time.monotonic() < deadline, f"still {value!r} after {seconds} s"
             time.sleep(0.02)

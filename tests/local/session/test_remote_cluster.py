@@ -16,6 +16,7 @@ from concurrent.futures import CancelledError
 import dask
 import pytest
 from distributed import Client
+from machine import give_up_at
 
 from dask_training import TrainingCluster, launch_cluster
 from dask_training.errors import ClusterStartTimeoutError, NotAttachableError, OptionError
@@ -178,7 +179,7 @@ def test_a_forked_child_does_not_end_its_parent_s_cluster(api, operator):
     process = run("import os; os.fork() or sys.exit(); time.sleep(1.5); print('there', flush=True); input()")
     process.stdin = None
     assert process.stdout.readline().strip() == "launched"
-    deadline = time.monotonic() + 20
+    deadline = give_up_at(20)
     while process.stdout.readline().strip() != "there":
         assert time.monotonic() < deadline
     jobs = operator.jobs()

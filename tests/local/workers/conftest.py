@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from machine import give_up_at, slowdown
 
 MARK = "DT_TEST_MARK"
 RESULT = "RESULT "
@@ -82,7 +83,7 @@ class Project:
     def run(self, text: str, *, timeout: float = 60, **options) -> Ended:
         process = self.start(text, **options)
         try:
-            out, err = process.communicate(timeout=timeout)
+            out, err = process.communicate(timeout=timeout * slowdown())
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
@@ -91,7 +92,7 @@ class Project:
 
     def left(self, within: float = 5.0, but: int | None = None) -> list[str]:
         """Processes of the sessions that are still there, *but* one of them."""
-        deadline = time.monotonic() + within
+        deadline = give_up_at(within)
         while left := _marked(self._mark, but):
             if time.monotonic() > deadline:
                 break

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from machine import give_up_at
 
 from dask_training.api import Phase, Reason
 from dask_training.client import following
@@ -193,7 +194,7 @@ def follow(client, name: str = "flights", **options):
 
 
 def until(predicate, timeout: float = 5) -> None:
-    deadline = time.monotonic() + timeout
+    deadline = give_up_at(timeout)
     while not predicate():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -9,7 +9,7 @@ import time
 import tomllib
 
 import pytest
-from machine import slowdown
+from machine import give_up_at, slowdown
 
 from dask_training.client.connection import Connection
 from dask_training.errors import (
@@ -69,14 +69,14 @@ class Launched:
             connection.close()
 
     def made(self) -> dict:
-        deadline = time.monotonic() + 5
+        deadline = give_up_at(5)
         while (COLLECTION, "mine") not in self.api.objects:
             assert time.monotonic() < deadline, self.error
             time.sleep(0.01)
         return self.api.objects[COLLECTION, "mine"]
 
     def says(self, text: str) -> None:
-        deadline = time.monotonic() + 5
+        deadline = give_up_at(5)
         while not any(text in line for line in self.said):
             assert time.monotonic() < deadline, self.said
             time.sleep(0.01)
@@ -235,7 +235,7 @@ def test_the_pulse_goes_on_through_failures_and_tells_the_end_once(api):
 
     pulse = Pulse(job.SessionJob(connection, body, None), on_end, beats=True, seconds=0.05)
     try:
-        deadline = time.monotonic() + 5
+        deadline = give_up_at(5)
         while len(api.sent("PATCH")) < 4:
             assert time.monotonic() < deadline
             time.sleep(0.01)
