@@ -12,10 +12,11 @@ preload=("$registry"/kube-{apiserver,controller-manager,scheduler,proxy}:"$KUBER
   "$registry/pause:$PAUSE" "docker.io/rancher/local-path-provisioner:$LOCAL_PATH" "$routes")
 
 binaries() {
-  local go version=k8s.io/component-base/version
+  local go version=k8s.io/component-base/version minor
+  minor="$(cut -d. -f2 <<<"$KUBERNETES")"
   go="$("$here/tools.sh" go)"
   export CGO_ENABLED=0 GOFLAGS=""
-  program "-X $version.gitVersion=$KUBERNETES -X $version.gitMajor=1 -X $version.gitMinor=34 -X $version.gitTreeState=clean" "$bin/" ./kubernetes
+  program "-X $version.gitVersion=$KUBERNETES -X $version.gitMajor=1 -X $version.gitMinor=$minor -X $version.gitTreeState=clean" "$bin/" ./kubernetes
   program "" "$bin/etcd" go.etcd.io/etcd/server/v3
   program "" "$bin/" ./coredns ./pause github.com/rancher/local-path-provisioner
 }

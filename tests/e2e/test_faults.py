@@ -187,7 +187,7 @@ def test_a_job_ends_the_same_wherever_the_operator_is_killed(
     """Each of three jobs survives a kill at its first, second or third write, and at every third from there; those that
     follow, a kill at each kind of write that was always between two others.
     """
-    struck, following = [], {"at": 0}
+    struck, due = [], {"at": 0}
 
     def kinds(requests) -> set[tuple[str, str]]:
         return {(request.verb, request.resource) for request in requests}
@@ -195,12 +195,12 @@ def test_a_job_ends_the_same_wherever_the_operator_is_killed(
     def is_due(request) -> bool:
         if not request.number:
             return False
-        return request.number >= following["at"] if following["at"] else not kinds([request]) <= kinds(struck)
+        return request.number >= due["at"] if number <= KILLS_APART else not kinds([request]) <= kinds(struck)
 
     def strike(request) -> None:
         if number and is_due(request) and host.process.poll() is None:
             struck.append(request)
-            following["at"] = following["at"] and request.number + KILLS_APART
+            due["at"] = request.number + KILLS_APART
             host.kill()
 
     number = 0
@@ -210,7 +210,7 @@ def test_a_job_ends_the_same_wherever_the_operator_is_killed(
         host.start(address)
         for number in range(1, WRITES + 1):
             name = f"{side}-{number}"
-            following["at"] = len(proxy.writes) + 1 + number % KILLS_APART if number <= KILLS_APART else 0
+            due["at"] = len(proxy.writes) + 1 + number % KILLS_APART
             submit(name)
             deadline = give_up_at(120)
             while not ended({name: statuses()[name]}) or leftovers():

@@ -123,6 +123,19 @@ def test_decisions_are_numbered_and_have_the_three_parts(root):
     assert len(decisions) >= 4
 
 
+# The kind node.
+
+
+def test_what_is_built_for_a_node_is_what_its_versions_say(root):
+    node = root / "images" / "kind-node"
+    said = dict(re.findall(r"^([A-Z_]+)=(\S+)", (node / "versions").read_text(), re.MULTILINE))
+    locked = dict(re.findall(r"^\s*(\S+/\S+) (v\S+)", (node / "programs" / "go.mod").read_text(), re.MULTILINE))
+    assert locked["k8s.io/kubernetes"] == said["KUBERNETES"]
+    assert locked["go.etcd.io/etcd/server/v3"] == "v" + said["ETCD"].partition("-")[0]
+    assert locked["github.com/rancher/local-path-provisioner"] == said["LOCAL_PATH"]
+    assert locked["helm.sh/helm/v3"] == said["HELM"]
+
+
 # Makefile, hooks and CI.
 
 
