@@ -51,7 +51,8 @@ def test_the_status_is_for_those_who_have_the_token(pods, wait_until):
     attempt = pods(
         "import time, dask_training\nfrom joblib import Parallel, delayed\n"
         "dask_training.report(accuracy=0.5, kind='x', good=True)\n"
-        "Parallel(n_jobs=2)(delayed(time.sleep)(0.4) for _ in range(12))\ntime.sleep(2)\n"
+        "Parallel(n_jobs=2)(delayed(time.sleep)(0.4) for _ in range(12))\ntime.sleep(2)\n",
+        spec={"workers": {"replicas": 2, "minReplicas": 2}},
     )
     attempt.start_cluster(2)
     wait_until(lambda: attempt.status()[0] == 200)

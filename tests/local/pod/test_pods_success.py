@@ -28,7 +28,7 @@ open(os.path.join(os.environ["ARTIFACTS_DIR"], "model.txt"), "w").write("model")
 
 
 def test_a_job_runs_and_all_of_it_is_kept(pods, wait_until):
-    attempt = pods(SCRIPT)
+    attempt = pods(SCRIPT, spec={"workers": {"replicas": 2, "minReplicas": 2}})
     runner = attempt.run(workers=2, DASK_TRAINING_PRICES=msgspec.json.encode(PRICES).decode())
     assert runner.process.returncode == 0, runner.printed
     said = runner.termination
