@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from programs import search_path
 
 ROOT = Path(__file__).parents[2]
 CHARTS = ROOT / "charts"
@@ -39,13 +39,12 @@ def tool() -> Callable[[str], str]:
     """Gives the path of a program by its name; one that images/kind-node/tools.sh can make is made if it is missing."""
 
     def tool(name: str) -> str:
-        path = os.pathsep.join([str(ROOT / ".cache/tools/bin"), os.environ.get("PATH", "")])
-        if found := shutil.which(name, path=path):
+        if found := shutil.which(name, path=search_path()):
             return found
         command = [ROOT / "images/kind-node/tools.sh", name]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        return shutil.which(name, path=path)
+        return shutil.which(name, path=search_path())
 
     return tool
 

@@ -6,7 +6,6 @@ The cluster is that of `make kind`. One that is there is used and stays; one tha
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import subprocess
@@ -21,6 +20,7 @@ import sharing
 import streams
 import yaml
 from machine import give_up_at
+from programs import search_path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -68,8 +68,7 @@ def pytest_collection_modifyitems(config, items):
 def _start_docker() -> subprocess.CompletedProcess[str]:
     """Several streams of tests ask for it at the same time."""
     LOCKS.mkdir(exist_ok=True)
-    with (LOCKS / "docker.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with sharing.turn(LOCKS / "docker.lock", alone=True):
         return script("docker.sh", "start", check=False)
 
 
@@ -93,8 +92,7 @@ def pytest_runtest_protocol(item, nextitem):
 def environment() -> dict[str, str]:
     """As from a user's shell, with our tools first and our cluster alone: nothing of an outer make."""
     ours = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
-    path = os.pathsep.join([str(ROOT / ".cache" / "tools" / "bin"), os.environ.get("PATH", "")])
-    return {name: value for name, value in os.environ.items() if name not in ours} | {"PATH": path}
+    return {name: value for name, value in os.environ.items() if name not in ours} | {"PATH": search_path()}
 
 
 def script(name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
