@@ -52,6 +52,7 @@ class ClusterView:
         self._reachable: bool | None = None
         self._subscribed = False
         self._watched: set[str] = set()  # all workers that ever ran: one that is paused, for lack of memory, dies too
+        self._departed: set[str] = set()  # those of them whose end was heard of
         self._timer: asyncio.TimerHandle | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
@@ -156,9 +157,11 @@ class ClusterView:
 
     def _on_start(self, key: str, worker: str) -> None:
         before = self.started.get(key)
-        if before is not None and before not in self._watched:  # it joined and died before anybody looked
+        if before is not None and before not in self._departed:
+            # It joined and died faster than a subscription to its news travels, or it would have been heard of first.
             self._tell_death(WorkerDied(before, frozenset([key])))
         self.started[key] = worker
+        self._departed.discard(worker)  # a restarted one may have the same address
         self._watch([worker])
 
     def _tell_death(self, death: WorkerDied) -> None:
@@ -167,6 +170,7 @@ class ClusterView:
 
     def _on_departure(self, address: str, message: dict[str, Any]) -> None:
         self.departures += 1
+        self._departed.add(address)
         self.threads.pop(address, None)
         if not message["expected"]:
             self._tell_death(WorkerDied(address, frozenset(map(str, message["processing-tasks"]))))
