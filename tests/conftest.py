@@ -18,6 +18,7 @@ from pathlib import Path
 import hypothesis
 import psutil
 import pytest
+from machine import give_up_at
 from streams import (  # noqa: F401 - hooks
     pytest_collection_modifyitems,
     pytest_sessionfinish,
@@ -109,7 +110,7 @@ def _end_loky() -> None:
 
 
 def _left_processes(token: str) -> list[psutil.Process]:
-    deadline = time.monotonic() + GRACE_SECONDS
+    deadline = give_up_at(GRACE_SECONDS)
     while (left := _marked(token)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left

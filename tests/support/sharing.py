@@ -64,7 +64,7 @@ def _enter(members: IO[str], session: str, is_there, make, remove) -> bool:
             if ours:
                 remove()
             raise
-    elif _read(members)["session"] != session:
+    elif _read(members).get("session") != session:  # none: the last of another session is about to close it
         return False
     _lock(members, fcntl.LOCK_SH)
     return True

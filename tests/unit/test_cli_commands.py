@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -407,7 +408,7 @@ def test_a_fault_of_the_display_is_said_after_a_run_that_goes_on(run, local, mon
 
 def waiting_job(job_file, job, options, listener, stop):
     listener(Output(line="started"))
-    assert stop.wait(10)
+    assert stop.wait(30)
     reason = Reason.INTERRUPTED
     listener(end := finished(phase=Phase.FAILED, reason=reason, exit_code=128 + stop.signal_number))
     return end
@@ -415,16 +416,22 @@ def waiting_job(job_file, job, options, listener, stop):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_with_its_own_code(run, local, number):
-    local(waiting_job)
+    def job(*arguments):
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()  # not before the handlers are there
+        return waiting_job(*arguments)
+
+    local(job)
     before = signal.getsignal(number)
-    threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
     code, _, err = run("run", "job.yaml")
     assert code == 128 + number
     assert "stopping the job" in err
     assert signal.getsignal(number) is before
 
 
-def test_a_second_ctrl_c_does_not_wait_but_one_passed_on_by_a_wrapper_is_no_second(local):
+def test_a_second_ctrl_c_does_not_wait_but_one_passed_on_by_a_wrapper_is_no_second(local, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("dask_training.cli.interrupts.time", SimpleNamespace(monotonic=lambda: now[0]))
+
     class Feed:
         def __call__(self, event):
             events.append(event)
@@ -436,9 +443,10 @@ def test_a_second_ctrl_c_does_not_wait_but_one_passed_on_by_a_wrapper_is_no_seco
     stop = dask_training.local.StopSignal()
     with pytest.raises(KeyboardInterrupt), Interrupts(stop, Feed()) as interrupts:  # noqa: PT012 - a handler raises
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.wait(5)
+        assert stop.wait(30)
+        now[0] += 0.4
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.6)
+        now[0] += 0.2
         survived = True
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)
@@ -467,6 +475,7 @@ def job(job_file, job, options, listener, stop):
     count = 0
     while not stop.is_set() and count < 100_000:
         listener(Output(line="y" * 100)); count += 1
+    stop.wait(30)  # the reader may be gone later than all this was said
     reason = Reason.INTERRUPTED if stop.is_set() else Reason.COMPLETED
     end = Finished(phase=Phase.FAILED, reason=reason, message="", exit_code=130)
     listener(end)

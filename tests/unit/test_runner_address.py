@@ -62,7 +62,8 @@ def test_only_the_jobs_own_scheduler_is_taken_for_it(serve, scheduler_of, monkey
     other, _ = scheduler_of("other")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert listens(serve(mine))
+    address = serve(mine)
+    assert any(listens(address) for _ in range(5))  # a busy machine may need more than the second that it waits
     assert not listens(serve(other))  # as a proxy does that accepts connections for an address which is not there yet
     assert not listens(serve(None))
 
@@ -78,4 +79,4 @@ def test_a_scheduler_is_waited_for_until_the_deadline(serve, scheduler_of, monke
         scheduler_address(None, timeout=0.2)
     address = serve(mine)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
-    assert scheduler_address(None, timeout=5) == address
+    assert scheduler_address(None, timeout=60) == address

@@ -61,7 +61,7 @@ def test_a_failure_of_the_code_is_told_before_that_of_the_store(keeper):
 def test_a_store_that_opens_a_moment_later_is_waited_for_with_patience_alone(tmp_path):
     assert keeper_of(ClosedStore(opens_after=1), tmp_path).check() is not None
     store = ClosedStore(opens_after=1)
-    assert keeper_of(store, tmp_path).check(patience=5) is None
+    assert keeper_of(store, tmp_path).check(patience=60) is None
     assert store.tries == 2
     never = keeper_of(ClosedStore(), tmp_path).check(patience=0.2)
     assert (never.reason, never.message) == (Reason.ARTIFACT_STORE_FAILED, WORDS)

@@ -96,9 +96,8 @@ def test_what_is_no_message_on_the_pipe_is_ignored(supervise):
     ],
 )
 def test_deadlines_end_the_child(supervise, limits, started, reason):
-    program = (say(Started()) if started else "") + "\nimport time\ntime.sleep(60)"
     begun = time.monotonic()
-    outcome, _, _ = supervise(program, **limits)
+    outcome, _, _ = supervise("import time; time.sleep(60)", *([Started()] if started else []), **limits)
     assert outcome.reason is reason
     assert time.monotonic() - begun < 5 * slowdown()
 

@@ -1,5 +1,6 @@
 """What the tests' streams share: made once, removed once, and never used by two where one is to be alone."""
 
+import fcntl
 import threading
 import time
 
@@ -99,6 +100,19 @@ def test_what_could_not_be_made_is_removed_and_the_next_one_tries_again(thing):
         assert thing.exists
 
 
+def await_taken(path):
+    deadline = time.monotonic() + 20
+    with path.open() as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            fcntl.flock(file, fcntl.LOCK_UN)
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 def test_who_is_to_be_alone_is_and_need_not_wait_for_those_who_come_later(tmp_path, start):
     path, inside, order = tmp_path / "turn.lock", [], []
 
@@ -112,7 +126,7 @@ def test_who_is_to_be_alone_is_and_need_not_wait_for_those_who_come_later(tmp_pa
 
     with turn(path, alone=False), turn(path, alone=False):
         start(lambda: take("alone", True))
-        time.sleep(0.2)  # it waits by now
+        await_taken(path.with_suffix(".queue"))
         for name in ("later", "latest"):
             start(lambda name=name: take(name, False))
         time.sleep(0.2)

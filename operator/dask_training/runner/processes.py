@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -93,11 +94,11 @@ class RunProcess:
         self._ended = threading.Event()
         out, err = (1, 2) if echo else (None, None)
         self._readers = [
-            _start(_read_lines, started.stdout, lambda line: on_line(line, "stdout"), out),
-            _start(_read_lines, started.stderr, lambda line: on_line(line, "stderr"), err),
+            _Reader(_read_lines, started.stdout, lambda line: on_line(line, "stdout"), out),
+            _Reader(_read_lines, started.stderr, lambda line: on_line(line, "stderr"), err),
         ]
         if on_event is not None and started.events is not None:
-            self._readers.append(_start(_read_events, started.events, on_event))
+            self._readers.append(_Reader(_read_events, started.events, on_event))
         self._reaper = _start(self._reap)
 
     @property
@@ -156,7 +157,7 @@ class RunProcess:
         )
         self._kill_leftovers()
         for reader in self._readers:
-            reader.join(timeout=1.0)  # what it started may have moved to another session and hold the pipe for ever
+            reader.await_end()
         self._exit = ended
         self._ended.set()
         if self._on_exit is not None:
@@ -167,6 +168,32 @@ class RunProcess:
             os.killpg(self.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             return
+
+
+class _Reader:
+    """A thread that reads one of a process's pipes to its end."""
+
+    SILENCE_SECONDS = 1.0  # what the process started may have moved to another session and hold the pipe for ever
+    LATE_SECONDS = 10.0  # a busy machine may keep the thread from reading what is there
+
+    def __init__(self, read: Callable[..., None], stream: IO[bytes], *args: object) -> None:
+        self._stream = stream
+        self._thread = _start(read, stream, *args)
+
+    def await_end(self) -> None:
+        """Once the process has ended: return when all that it wrote was passed on."""
+        self._thread.join(self.SILENCE_SECONDS)
+        deadline = time.monotonic() + self.LATE_SECONDS
+        while self._thread.is_alive() and self._has_more() and time.monotonic() < deadline:
+            self._thread.join(0.05)
+
+    def _has_more(self) -> bool:
+        try:
+            ready = select.poll()
+            ready.register(self._stream, select.POLLIN | select.POLLHUP)
+            return bool(ready.poll(0))
+        except ValueError:  # closed: the thread is at its end
+            return False
 
 
 def _execute(
@@ -214,7 +241,7 @@ def end_all(processes: Iterable[RunProcess], *, grace: float) -> None:
         if not process.wait(max(0.0, deadline - time.monotonic())):
             process.kill()
     for process in running:
-        process.wait(2.0)
+        process.wait(10.0)  # nothing can refuse a SIGKILL; a busy kernel may be late with it
 
 
 def kill_marked(variable: str, value: str) -> int:

@@ -216,7 +216,8 @@ def test_a_stalled_attempt_has_been_failing_since_nothing_moved():
 
 def test_a_call_is_repeated_until_it_succeeds():
     assert (
-        call(raising(*[answer(503)] * 3), action="x", where="y", deadline_seconds=9, secrets=NO_SECRETS, stop=bool) == 1
+        call(raising(*[answer(503)] * 3), action="x", where="y", deadline_seconds=60, secrets=NO_SECRETS, stop=bool)
+        == 1
     )
 
 
@@ -224,7 +225,7 @@ def test_a_call_that_never_succeeds_ends_at_the_deadline_with_its_cause():
     started = time.monotonic()
     with pytest.raises(StoreUnavailableError) as caught:
         call(raising(*[answer(503)] * 99), action="x", where="y", deadline_seconds=0.5, secrets=NO_SECRETS, stop=bool)
-    assert 0.4 < time.monotonic() - started < 1.5 * slowdown()
+    assert 0.4 < time.monotonic() - started < 5 * slowdown()  # 99 attempts would take minutes
     assert caught.value.__cause__ is not None
 
 
@@ -241,7 +242,7 @@ def test_waiting_for_the_next_attempt_ends_soon_after_stop():
             secrets=NO_SECRETS,
             stop=stop.is_set,
         )
-    assert time.monotonic() - started < 1.5 * slowdown()
+    assert time.monotonic() - started < 30
 
 
 def test_work_in_parallel_is_returned_in_order():
@@ -250,7 +251,7 @@ def test_work_in_parallel_is_returned_in_order():
 
 
 def test_the_first_error_ends_the_others_and_is_the_one_raised():
-    begun = []
+    begun, outlasted = [], []
 
     def work(item, stopped):
         begun.append(item)
@@ -261,11 +262,11 @@ def test_the_first_error_ends_the_others_and_is_the_one_raised():
             if stopped():
                 raise StoppedError("because of three")
             time.sleep(0.01)
+        outlasted.append(item)
 
-    started = time.monotonic()
     with pytest.raises(ValueError, match="three"):
         in_parallel(work, range(1000), threads=4, stop=bool)
-    assert time.monotonic() - started < 2 * slowdown()
+    assert outlasted == []
     assert len(begun) < 20
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("artifacts")]
 

@@ -81,7 +81,7 @@ def memory():
 def store(memory):
     secrets = Secrets(["canary-secret"])
     return ArtifactStore(
-        FsspecStorage(lambda: memory, "/bucket/p", url="gs://bucket/p", secrets_=secrets, retry_deadline_seconds=5)
+        FsspecStorage(lambda: memory, "/bucket/p", url="gs://bucket/p", secrets_=secrets, retry_deadline_seconds=60)
     )
 
 
