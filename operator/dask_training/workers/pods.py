@@ -176,8 +176,9 @@ class PodGroup:
         """A worker has ended when its last line has been shown."""
         for each in [each for each in self._waiting if self._outputs.is_shown(each)]:
             worker = self._waiting.pop(each)
-            if self._table.put(worker) and worker.status in (Status.FAILED, Status.TIMEDOUT):
-                output.note(ended_badly(worker))
+            if self._table.runs(each) and worker.status in (Status.FAILED, Status.TIMEDOUT):
+                output.note(ended_badly(worker))  # before whoever awaits it goes on
+            self._table.put(worker)
 
     def _lost(self, why: str) -> None:
         self._gone = True
@@ -189,8 +190,9 @@ class PodGroup:
             worker = self._waiting.pop(each, None)
             if worker is not None:
                 self._table.put(worker)
-            elif self._table.update(each, status=Status.FAILED, finished_at=now(), message=why):
+            elif self._table.runs(each):
                 output.note(f"{each} failed: {why}")
+                self._table.update(each, status=Status.FAILED, finished_at=now(), message=why)
 
     def _is_over(self) -> bool:
         return self._known.is_set() and all(

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Collection
 from pathlib import Path
 
+import msgspec
+
 from dask_training.api import Env
 from dask_training.runner.console import NO_R, STARTED, cpu_variables
 from dask_training.runner.lifeline import Lifeline
@@ -158,12 +160,15 @@ class ProcessGroup:
         if status is Status.FAILED and (used := self._over_memory.get(worker_id)):
             limit = self._request.memory_bytes / GIBIBYTE
             message = f"killed: it used {used / GIBIBYTE:.2f} GB, more than memory={limit:g}"
-        self._table.update(
-            worker_id, status=status, finished_at=now(), exit_code=None if stopped else code, message=message
-        )
         worker = self._table.get(worker_id)
-        if status is Status.FAILED and worker is not None:
-            output.note(ended_badly(worker))
+        if worker is None or worker.is_final:
+            return
+        worker = msgspec.structs.replace(
+            worker, status=status, finished_at=now(), exit_code=None if stopped else code, message=message
+        )
+        if status is Status.FAILED:
+            output.note(ended_badly(worker))  # before whoever awaits it goes on
+        self._table.put(worker)
 
 
 def launch(request: Request, identity: Identity, table: Table, project: Path) -> ProcessGroup:

@@ -118,6 +118,11 @@ class Table:
         with self._changed:
             return self._workers.get(worker_id)
 
+    def runs(self, worker_id: str) -> bool:
+        """Whether it is known, and has not ended."""
+        worker = self.get(worker_id)
+        return worker is not None and not worker.is_final
+
     def wait(self, ids: Collection[str], done: Callable[[Worker], bool], timeout: float | None) -> list[Worker]:
         """The workers of *ids*, once *done* holds for each, or *timeout* seconds have passed (None: no limit)."""
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -107,8 +107,14 @@ class FakeAPI:
 
     def status(self, name: str = "flights", namespace: str = "default", **status) -> dict:
         collection = f"{JOBS}/namespaces/{namespace}/dasktrainingjobs"
-        body = merged(self.objects[collection, name], {"status": status})
-        return self.put(collection, body)
+        with self._changed:  # a PATCH may come meanwhile
+            body = merged(self.objects[collection, name], {"status": status})
+            return self.put(collection, body)
+
+    def patch(self, collection: str, name: str, patch: dict, *, dry_run: bool) -> dict:
+        with self._changed:
+            new = merged(self.objects.get((collection, name)) or {}, patch)
+            return new if dry_run else self.put(collection, new)
 
     def put(self, collection: str, body: dict) -> dict:
         with self._changed:
@@ -304,8 +310,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if sub == "scale":
             body = {"spec": {"workers": {"replicas": body["spec"]["replicas"]}}}
-        new = merged(old or {}, body)
-        self.reply(200, new if query.get("dryRun") else self.api.put(collection, new))
+        self.reply(200, self.api.patch(collection, name, body, dry_run="dryRun" in query))
 
     def on_delete(self, collection, name, _sub, _query, body) -> None:
         old = self.api.objects.get((collection, name))

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from machine import give_up_at
+from machine import give_up_at, slowdown
 
 from dask_training.api import Phase, Reason
 from dask_training.client import following
@@ -186,7 +186,7 @@ def follow(client, name: str = "flights", **options):
     thread.start()
 
     def end(timeout: float = 10):
-        thread.join(timeout)
+        thread.join(timeout * slowdown())
         assert not thread.is_alive()
         return result[0]
 
@@ -228,6 +228,7 @@ def test_watches_that_break_in_the_middle_of_an_event_lose_nothing(client, api):
     api.job(phase="Starting", attempt=1)
     api.cut_watches_after = 1
     events, end, _ = follow(client, output=False)
+    until(lambda: events)
     for number in range(6):
         api.status(phase="Running", progress={"done": number})
         time.sleep(0.15)
@@ -261,7 +262,7 @@ def test_a_job_made_anew_under_its_name_is_another_one(client, api):
     handle = client.get("flights")
     api.remove(JOBS, "flights")
     api.job(phase="Starting", attempt=1)
-    for action in (handle.status, lambda: handle.wait(timeout=5)):
+    for action in (handle.status, lambda: handle.wait(timeout=60)):
         with pytest.raises(NotFoundError):
             action()
 
@@ -308,11 +309,11 @@ def test_waiting(client, api):
     with pytest.raises(WaitTimeoutError, match=r"flights is Starting, not Running, after 0\.3 s"):
         handle.wait({"Running"}, timeout=0.3)
     threading.Timer(0.2, lambda: api.status(phase="Running")).start()
-    assert handle.wait({"Running"}, timeout=5) is Phase.RUNNING
+    assert handle.wait({"Running"}, timeout=60) is Phase.RUNNING
     threading.Timer(0.2, lambda: api.status(phase="Failed")).start()
-    assert handle.wait({"Suspended"}, timeout=5) is Phase.FAILED  # it will never be
+    assert handle.wait({"Suspended"}, timeout=60) is Phase.FAILED  # it will never be
     threading.Timer(0.2, lambda: api.remove(JOBS, "flights")).start()
-    handle.wait_deleted(timeout=5)
+    handle.wait_deleted(timeout=60)
 
 
 # Logs.
@@ -369,7 +370,7 @@ def test_a_pod_that_waits_has_no_lines_yet(client, api):
     thread = threading.Thread(target=lambda: list(reader.lines(follow=True)))
     thread.start()
     reader.stop()
-    thread.join(3)
+    thread.join(3 * slowdown())
     assert not thread.is_alive()
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import math
 import threading
 import time
 import tomllib
+import types
 
 import pytest
 from machine import give_up_at, slowdown
@@ -49,7 +51,7 @@ PLAIN = {
 class Launched:
     """A launch in a thread; the test plays the operator meanwhile."""
 
-    def __init__(self, api, seconds=5.0, **given) -> None:
+    def __init__(self, api, seconds=60.0, **given) -> None:
         self.api = api
         self.said: list[str] = []
         self.stop = threading.Event()
@@ -82,7 +84,7 @@ class Launched:
             time.sleep(0.01)
 
     def end(self) -> BaseException | None:
-        self.thread.join(10)
+        self.thread.join(60)
         assert not self.thread.is_alive()
         return self.error
 
@@ -98,7 +100,20 @@ def launch(api):
     yield launch
     for each in started:
         each.stop.set()
-        each.thread.join(10)
+        each.thread.join(60)
+
+
+@pytest.fixture
+def late(monkeypatch):
+    """Once it is set, every deadline of a launch has passed."""
+    passed = threading.Event()
+
+    def monotonic() -> float:
+        return math.inf if passed.is_set() else 0.0
+
+    clock = types.SimpleNamespace(monotonic=monotonic, strftime=time.strftime, gmtime=time.gmtime)
+    monkeypatch.setattr(job, "time", clock)
+    return passed
 
 
 def left(api) -> list[str]:
@@ -119,10 +134,12 @@ def test_it_says_what_it_waits_for_and_gives_what_a_client_needs(api, launch):
     assert launched.said[0] == "Creating cluster mine in namespace default"
 
 
-def test_it_is_not_ready_without_its_certificate(api, launch):
-    launched = launch(seconds=1.0)
+def test_it_is_not_ready_without_its_certificate(api, launch, late):
+    launched = launch()
     launched.made()
     api.status("mine", **READY | {"session": None})
+    launched.says("1/1 workers")
+    late.set()
     assert isinstance(launched.end(), ClusterStartTimeoutError)
     assert left(api) == []
 
@@ -146,10 +163,12 @@ def test_a_job_that_fails_while_it_starts_says_why_at_once_and_is_removed(api, l
     assert owner["name"] == "mine"
 
 
-def test_the_deadline_names_the_pod_s_reason(api, launch):
-    launched = launch(seconds=0.8)
+def test_the_deadline_names_the_pod_s_reason(api, launch, late):
+    launched = launch()
     launched.made()
     api.status("mine", phase="Starting", reason="ImagePullFailed", message="image 'x' of the scheduler can't be pulled")
+    launched.says("of the scheduler can't be pulled")
+    late.set()
     error = launched.end()
     assert isinstance(error, ClusterStartTimeoutError)
     assert error.reason == "ImagePullFailed"

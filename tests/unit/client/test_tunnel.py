@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from machine import give_up_at
+from machine import give_up_at, slowdown
 
 from dask_training.client.connection import Connection
 from dask_training.client.tunnel import Tunnel
@@ -51,7 +51,7 @@ def tunnel(api):
 
 
 def connect(tunnel) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", tunnel.port), timeout=20)
+    return socket.create_connection(("127.0.0.1", tunnel.port), timeout=20 * slowdown())
 
 
 def exactly(sock, count: int) -> bytes:

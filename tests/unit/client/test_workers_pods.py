@@ -75,7 +75,6 @@ def play(api, monkeypatch):
     session.settings = state.Settings(local=False, project=False)
     for module in (workers.functions, workers.dask_cluster):
         monkeypatch.setattr(module, "session", session)
-    monkeypatch.setattr(pods, "_OPERATOR_SECONDS", 0.5)
     monkeypatch.setattr(state.atexit, "register", lambda _: None)
     pods._connection.cache_clear()
     operators = []
@@ -194,7 +193,8 @@ def test_what_else_keeps_a_group_from_being_made_is_an_error_with_its_reason(api
     assert [name for place, name in api.objects if place == JOBS] == []
 
 
-def test_without_an_operator_nothing_waits_for_ever(api, play):
+def test_without_an_operator_nothing_waits_for_ever(api, play, monkeypatch):
+    monkeypatch.setattr(pods, "_OPERATOR_SECONDS", 0.5)
     play(lambda _: None)
     with pytest.raises(KubernetesError, match="no operator seems to watch namespace default"):
         workers.launch_workers(1, 1, 1, code="print(1)")
@@ -229,7 +229,7 @@ def test_stopping_some_and_then_all(api, play):
 
     play(what)
     launched = workers.launch_workers(3, 1, 1, code="!sleep 600")
-    ready = workers.await_workers(launched, wait_for_completion=False, timeout_seconds=10)
+    ready = workers.await_workers(launched, wait_for_completion=False, timeout_seconds=60)
     assert [each["ip_address"] for each in ready["workers"]] == ["10.0.0.7"] * 3
     assert repr(workers.stop_workers(launched[1]["id"])) == "[<Response [204]>]"
     assert [each["status"] for each in workers.list_workers()] == ["running", "stopped", "running"]
@@ -277,13 +277,11 @@ def test_why_workers_do_not_start_is_shown_with_the_time_out(api, play, capsys):
 
 
 def test_a_job_that_somebody_deletes_fails_its_workers(api, play, capsys):
-    def what(job: Job) -> None:
-        job.say(job.members(createdAt=T0))
-        threading.Timer(0.3, lambda: api.remove(JOBS, job.name)).start()
-
-    play(what)
+    play(lambda job: job.say(job.members(createdAt=T0)))
     launched = workers.launch_workers(1, 1, 1, code="!sleep 600")
-    (worker,) = workers.await_workers(launched, timeout_seconds=10)["failures"]
+    (name,) = [name for place, name in api.objects if place == JOBS]
+    threading.Timer(0.3, api.remove, (JOBS, name)).start()
+    (worker,) = workers.await_workers(launched, timeout_seconds=60)["failures"]
     assert (worker["status"], worker["message"]) == ("failed", "its job was deleted")
     assert "failed: its job was deleted" in capsys.readouterr().out
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from machine import slowdown
 
 from dask_training import api
 from dask_training.kube import Connection, KubeClient, Limits
@@ -294,7 +295,7 @@ def _merge(target, patch):
 @pytest.fixture
 def run() -> Callable:
     """Run a coroutine, at most 20 s."""
-    return lambda coroutine: asyncio.run(asyncio.wait_for(coroutine, 20))
+    return lambda coroutine: asyncio.run(asyncio.wait_for(coroutine, 20 * slowdown()))
 
 
 @pytest.fixture
@@ -318,6 +319,8 @@ def kubernetes(tmp_path):
     """An async context manager: the fake server, a connection to it, and a client."""
 
     class Kubernetes:
+        timeout = 60.0
+
         def __init__(self) -> None:
             self.api = FakeAPI()
 
@@ -338,7 +341,10 @@ def kubernetes(tmp_path):
             self.connection = await Connection.load(str(path))
             self.requests: list[tuple[str, str, int]] = []
             self.client = KubeClient(
-                self.connection, limits=Limits(1e6, 1000), timeout=2, observer=lambda *r: self.requests.append(r)
+                self.connection,
+                limits=Limits(1e6, 1000),
+                timeout=self.timeout,
+                observer=lambda *r: self.requests.append(r),
             )
             return self
 

@@ -72,7 +72,7 @@ def phase():
     return phase
 
 
-def test_it_works_says_so_and_ends_at_once_when_told_to(run, until, whole, job, phase):
+def test_it_works_says_so_and_ends_at_once_when_told_to(run, until, whole, job, phase, monkeypatch):
     async def scene():
         async with whole() as kube:
             await until(lambda: kube.api.names("Lease"))
@@ -83,6 +83,7 @@ def test_it_works_says_so_and_ends_at_once_when_told_to(run, until, whole, job, 
             text = (await kube.ask("/metrics"))[1]
             assert "dasktraining_leader 1.0" in text
             assert 'dasktraining_jobs{phase="Starting"} 1.0' in text
+            monkeypatch.setattr(main, "SHUTDOWN_SECONDS", 1.5 * slowdown())
             started = time.monotonic()
             os.kill(os.getpid(), signal.SIGTERM)
             assert await kube.task == 0

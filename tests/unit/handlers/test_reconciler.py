@@ -108,7 +108,7 @@ def test_every_request_may_fail_once(run, until, desk, fault, answer, nth):
 def test_no_request_comes_before_what_a_429_asked_for(run, until, desk, fault):
     async def scene():
         async with desk() as kube:
-            kube.api.faults.append(fault("patch", "dasktrainingjobs", 429, nth=1, headers={"Retry-After": "30"}))
+            kube.api.faults.append(fault("patch", "dasktrainingjobs", 429, nth=1, headers={"Retry-After": "60"}))
             worker = asyncio.create_task(kube.reconciler.work())
             kube.queue.add(KEY)
             await until(lambda: kube.queue._held)

@@ -18,10 +18,19 @@ SECRET = b"0123456789abcdef"
 
 @pytest.fixture
 def scheduler(run, until, job, child):
-    """Run a poller against a scheduler that answers with `reply`; give what it learned."""
+    """Run a poller against a scheduler that answers with `reply`, until `enough` and `seconds` more; give its news."""
 
     async def scene(
-        reply, *, phase="Running", seconds=0.3, pod_phase="Running", status=None, scale_down=30.0, changes=None, **spec
+        reply,
+        *,
+        enough=lambda asked, told: told,
+        seconds=0.3,
+        phase="Running",
+        pod_phase="Running",
+        status=None,
+        scale_down=30.0,
+        changes=(),
+        **spec,
     ):
         asked, told, cache = [], [], Cache()
 
@@ -42,14 +51,14 @@ def scheduler(run, until, job, child):
             cache.put(PODS, pod)
             poller = TelemetryPoller(cache, SECRET, told.append, port=server.port, scale_down=scale_down)
             task = asyncio.create_task(poller.run())
-            passed = 0.0
-            for moment, change in (changes or {}).items():
-                await asyncio.sleep(moment - passed)
-                passed = moment
+            await until(lambda: enough(asked, told))
+            for change in changes:
                 change(body)
                 body["metadata"]["resourceVersion"] = str(int(body["metadata"]["resourceVersion"]) + 1)
                 cache.put(JOBS, body)
-            await asyncio.sleep(seconds - passed)
+                count = len(asked) + 3  # the second was asked after the change, and answered before the third
+                await until(lambda count=count: len(asked) >= count)
+            await asyncio.sleep(seconds)
             task.cancel()
             await asyncio.wait({task})
             return asked, told, poller.of("uid-of-forest", 1)
@@ -83,8 +92,7 @@ def test_progress_comes_at_most_every_ten_seconds_once_the_script_runs(scheduler
 
 
 def test_before_that_it_is_asked_each_second_and_told_of_only_when_there_is_news(scheduler):
-    asked, told, _ = scheduler(answer({"workers": 1}), seconds=2.3)
-    assert len(asked) >= 2
+    _, told, _ = scheduler(answer({"workers": 1}), enough=lambda asked, _: len(asked) >= 3)
     assert told == [KEY]
 
 
@@ -92,15 +100,14 @@ def test_who_does_not_answer_is_asked_seldom_in_the_end_and_believed_when_it_doe
     for name, seconds in {"TICK": 0.01, "EAGER_PERIOD": 0.02, "PERIOD": 0.6}.items():
         monkeypatch.setattr(telemetry, name, seconds)
     monkeypatch.setattr(telemetry, "EAGER_TRIES", 3)
-    asked, _, _ = scheduler(answer({}, status=500), seconds=0.5)
+    asked, _, _ = scheduler(answer({}, status=500), enough=lambda asked, _: len(asked) >= 3)
     assert len(asked) == 3
     replies = iter([answer({}, status=500)] * 4)
 
     async def reply(request):
         return await next(replies, answer({"workers": 2}))(request)
 
-    asked, _, known = scheduler(reply, seconds=1.7)
-    assert len(asked) > 5
+    _, _, known = scheduler(reply, enough=lambda asked, _: len(asked) > 5)
     assert known.workers == 2
 
 
@@ -117,7 +124,7 @@ def test_who_does_not_answer_is_asked_seldom_in_the_end_and_believed_when_it_doe
 )
 def test_a_wrong_answer_is_no_answer(scheduler, reply, monkeypatch):
     monkeypatch.setattr(telemetry, "EAGER_PERIOD", 60)  # once, however long a busy machine takes
-    asked, told, known = scheduler(reply)
+    asked, told, known = scheduler(reply, enough=lambda asked, _: asked)
     assert len(asked) == 1
     assert (told, known) == ([], None)
 
@@ -139,7 +146,7 @@ def test_numbers_alone_are_taken(scheduler):
     ("phase", "pod_phase"), [("Succeeded", "Running"), ("Pending", "Running"), ("Running", "Pending")]
 )
 def test_only_running_schedulers_of_running_jobs_are_asked(scheduler, phase, pod_phase):
-    assert scheduler(answer({}), phase=phase, pod_phase=pod_phase)[0] == []
+    assert scheduler(answer({}), enough=lambda *_: True, phase=phase, pod_phase=pod_phase)[0] == []
 
 
 def test_a_scheduler_that_hangs_holds_nothing_up(scheduler, monkeypatch):
@@ -149,7 +156,7 @@ def test_a_scheduler_that_hangs_holds_nothing_up(scheduler, monkeypatch):
         await asyncio.sleep(0.6)
         return web.json_response({})
 
-    asked, told, known = scheduler(reply, seconds=0.5)
+    asked, told, known = scheduler(reply, enough=lambda asked, _: asked, seconds=0.5)
     assert (len(asked), told, known) == (1, [], None)
 
 
@@ -177,8 +184,9 @@ def hurried(monkeypatch):
 
 def test_an_adaptive_job_is_told_of_once_for_each_change_of_its_demand(scheduler, hurried):
     reply = asking([1, 3, 3, 2, 5, 0, 0])
-    asked, told, known = scheduler(reply, seconds=2.0, workers=RANGE, status={"workers": {"desired": 1}})
-    assert len(asked) >= 7
+    _, told, known = scheduler(
+        reply, enough=lambda asked, _: len(asked) > 7, workers=RANGE, status={"workers": {"desired": 1}}
+    )
     assert (known.target, known.demand, known.idle_workers) == (0, 5, ("a", "b")), "down only after the window"
     assert len(told) == 3, "1, 3 and 5"
     assert known.done == 6, "progress is written as often as that of any job"
@@ -186,12 +194,18 @@ def test_an_adaptive_job_is_told_of_once_for_each_change_of_its_demand(scheduler
 
 def test_a_demand_goes_down_after_the_window_that_the_operator_is_set_to(scheduler, hurried):
     reply = asking([4, 0])
-    _, told, known = scheduler(reply, seconds=1.6, workers=RANGE, status={"workers": {"desired": 1}}, scale_down=0.5)
+    _, told, known = scheduler(
+        reply,
+        enough=lambda _, told: len(told) >= 2,
+        workers=RANGE,
+        status={"workers": {"desired": 1}},
+        scale_down=0.5,
+    )
     assert (known.demand, len(told)) == (0, 2)
 
 
 def test_an_operator_that_was_just_started_begins_with_the_present_number(scheduler, hurried):
-    _, _, known = scheduler(asking([0]), seconds=0.6, workers=RANGE, status={"workers": {"desired": 6}})
+    _, _, known = scheduler(asking([0]), workers=RANGE, status={"workers": {"desired": 6}})
     assert known.demand == 6
 
 
@@ -210,9 +224,9 @@ def test_a_job_that_is_adaptive_again_begins_with_what_it_has_by_then(scheduler,
         body["spec"]["workers"] = RANGE
 
     session = {"workers": RANGE, "mode": "Session", "status": {"workers": {"desired": 1}}}
-    assert scheduler(reply, seconds=0.4, **session)[2].demand == 7
+    assert scheduler(reply, **session)[2].demand == 7
     left[:] = [7, 0]
-    _, _, known = scheduler(reply, seconds=1.2, changes={0.4: fix, 0.8: free}, **session)
+    _, _, known = scheduler(reply, changes=[fix, free], **session)
     assert known.demand == 2
 
 
@@ -229,13 +243,13 @@ def test_a_job_that_is_adaptive_again_begins_with_what_it_has_by_then(scheduler,
     ids=["adaptive: false", "no maxReplicas", "somebody else's cluster", "no number", "an older image", "not begun"],
 )
 def test_nothing_is_known_of_a_demand_that_does_not_count(scheduler, hurried, body, spec):
-    _, _, known = scheduler(answer(body), seconds=0.4, **spec)
+    _, _, known = scheduler(answer(body), **spec)
     assert known.demand is None
 
 
 @pytest.mark.parametrize(("phase", "demand"), [("Starting", None), ("Running", 3)])
 def test_a_sessions_demand_counts_as_soon_as_its_cluster_is_ready(scheduler, hurried, phase, demand):
-    _, _, known = scheduler(answer({"target": 3}), phase=phase, seconds=0.4, workers=RANGE, mode="Session")
+    _, _, known = scheduler(answer({"target": 3}), phase=phase, workers=RANGE, mode="Session")
     assert known.demand == demand
 
 
@@ -244,12 +258,13 @@ def test_that_nobody_uses_a_session_is_told_of_once_and_known_to_the_second(sche
 
     async def reply(_request):
         now = next(seconds)
+        if now > 3:
+            await asyncio.Event().wait()
         return web.json_response({"workers": 1, "clients": 0, "noClientSeconds": now, "idleSeconds": 100 + now})
 
-    asked, told, known = scheduler(reply, mode="Session", seconds=0.6)
-    assert len(asked) >= 3
+    _, told, known = scheduler(reply, enough=lambda asked, _: len(asked) > 3, mode="Session")
     assert told == [KEY]
-    assert (known.clients, known.no_client_seconds, known.idle_seconds) == (0, len(asked), 100 + len(asked))
+    assert (known.clients, known.no_client_seconds, known.idle_seconds) == (0, 3, 103)
 
 
 def test_a_scheduler_is_asked_again_only_after_it_has_answered(scheduler, monkeypatch, hurried):
@@ -258,5 +273,5 @@ def test_a_scheduler_is_asked_again_only_after_it_has_answered(scheduler, monkey
     async def reply(_request):
         await asyncio.sleep(5)
 
-    asked, _, _ = scheduler(reply, seconds=1.0)
+    asked, _, _ = scheduler(reply, enough=lambda asked, _: asked, seconds=1.0)
     assert len(asked) == 1
