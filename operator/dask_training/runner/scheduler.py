@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import importlib
+import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +18,12 @@ from distributed import Scheduler
 from distributed.diagnostics.task_stream import TaskStreamPlugin
 from distributed.http.utils import get_handlers
 
+from dask_training.api import ExitCode
 from dask_training.runner import lifeline
 from dask_training.runner.accounting import Accounting
 from dask_training.runner.channel import Channel, Ready
+
+_CLOSE_SECONDS = 1.5  # a pod's scheduler has two once it is told to end
 
 # Not upstream's proxy and json: nobody asks them, and they tell anybody what a job computes.
 _ROUTES = ["distributed.http.health", "distributed.http.statics"]
@@ -71,7 +77,7 @@ def main() -> None:
         dashboard = f"http://{options.host}:{scheduler.http_server.port}/status" if options.dashboard else None
         channel.send(Ready(address=scheduler.address, dashboard=dashboard))
 
-    asyncio.run(serve(options, ready))
+    run(serve(options, ready))
 
 
 async def serve(
@@ -88,15 +94,31 @@ async def serve(
     if prepare is not None:
         prepare(scheduler)
     scheduler.add_plugin(Accounting(scheduler))
-    closing: set[asyncio.Future[None]] = set()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, lambda: closing.add(asyncio.ensure_future(scheduler.close())))
-    async with scheduler:
-        scheduler.add_plugin(TaskStream(scheduler))
-        on_ready(scheduler)
-        pages = asyncio.ensure_future(_add_pages(scheduler, options))
-        await scheduler.finished()
-        pages.cancel()
+    told_to_end = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_end.set)
+    await scheduler
+    scheduler.add_plugin(TaskStream(scheduler))
+    on_ready(scheduler)
+    pages = asyncio.ensure_future(_add_pages(scheduler, options))
+    ends = [asyncio.ensure_future(end) for end in (scheduler.finished(), told_to_end.wait())]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    for task in (pages, *ends):
+        task.cancel()
+    # It may wait for ever for the last word of a worker that is gone; the workers have been told first.
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(scheduler.close(reason="told to end"), _CLOSE_SECONDS)
+
+
+def run(serving: Coroutine[Any, Any, None]) -> int:
+    """Serves, then ends the process: threads that still import for the dashboard are not waited for."""
+
+    async def serve_and_leave() -> int:
+        await serving
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ExitCode.OK)
+
+    return asyncio.run(serve_and_leave())
 
 
 async def _add_pages(scheduler: Scheduler, options: SchedulerOptions) -> None:

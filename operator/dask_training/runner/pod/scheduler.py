@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
-from dask_training.api import Env, ExitCode, Port, Reason
+from dask_training.api import Env, Port, Reason
 from dask_training.runner.pod import last_word, logs_over_dask, setup
 from dask_training.runner.pod.paths import PodPaths
 from dask_training.termination import Termination
@@ -48,8 +47,7 @@ def main(paths: PodPaths) -> int:
         if limits is not None:
             usage.SessionEnd(made, used, limits, unused)
 
-    asyncio.run(scheduler.serve(options, lambda _: None, prepare))
-    return ExitCode.OK
+    return scheduler.run(scheduler.serve(options, lambda _: None, prepare))
 
 
 def _port(name: str, usual: int) -> int:
