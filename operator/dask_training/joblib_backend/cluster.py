@@ -71,6 +71,8 @@ class ClusterView:
         self._listeners.add(listener)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(POLL_SECONDS, self._tick)
+        if not self.threads:  # the last worker has left since the caller looked
+            listener.workers_changed()
 
     def forget(self, listener: Listener) -> None:
         self._listeners.discard(listener)
@@ -115,7 +117,12 @@ class ClusterView:
             # The client's default is 10 ms between messages, which every batch would wait for.
             client.scheduler_comm.interval = min(client.scheduler_comm.interval, MESSAGE_SECONDS)
         departures = self.departures
-        threads = dict(await client.scheduler.ncores_running(workers=None))
+        try:
+            threads = dict(await client.scheduler.ncores_running(workers=None))
+        except OSError as error:
+            raise SchedulerLostError(
+                f"the Dask scheduler does not answer ({error}): see the scheduler's log"
+            ) from error
         if departures != self.departures:
             return  # the answer may be older than the news
         changed = threads != self.threads
@@ -172,6 +179,9 @@ class ClusterView:
         self.departures += 1
         self._departed.add(address)
         self.threads.pop(address, None)
+        with contextlib.suppress(SchedulerLostError):
+            # Who connects to it just now would try for 30 s.
+            self.client.rpc.remove(address, reason="the worker has left")
         if not message["expected"]:
             self._tell_death(WorkerDied(address, frozenset(map(str, message["processing-tasks"]))))
         if not self.threads:
@@ -199,7 +209,7 @@ class ClusterView:
         if not await self.reachable():
             found = await client._gather([future], errors="skip", direct=False)  # noqa: SLF001 - sync outside
         else:
-            if address is not None:
+            if address is not None and address not in self._departed:
                 with contextlib.suppress(OSError):  # it died meanwhile
                     reply = await get_data_from_worker(client.rpc, [future.key], address)
                     if future.key in reply.get("data", {}):

@@ -43,6 +43,8 @@ class Processes:
             "OPENBLAS_NUM_THREADS": "1",
             "PYTHONPATH": str(Path(__file__).parent),
             "DASK_TEMPORARY_DIRECTORY": str(self.folder),
+            # It takes away copies that no task waits for, which tests count.
+            "DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False",
         }
         with (self.folder / "processes.log").open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=self.folder)

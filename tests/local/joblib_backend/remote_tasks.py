@@ -96,6 +96,11 @@ def nested_pids(seconds):
     return Parallel(n_jobs=-1)(delayed(pid)(i, seconds) for i in range(6))
 
 
+def stand_and_nest(flag, seconds):
+    stand(flag, 0)
+    return nested_pids(seconds)
+
+
 def first(array) -> float:
     return array[0]
 

@@ -16,9 +16,29 @@ import numpy as np
 import pytest
 from joblib import Parallel, delayed
 from machine import slowdown
-from remote_tasks import at_once, fail, fail_unpicklably, leave, mark, nested, nested_pids, pid, stand, total
+from remote_tasks import (
+    at_once,
+    fail,
+    fail_unpicklably,
+    leave,
+    mark,
+    nested,
+    nested_pids,
+    pid,
+    stand,
+    stand_and_nest,
+    total,
+)
 
 from dask_training.joblib_backend import DaskBackend, register
+
+
+@pytest.fixture
+def go(tmp_path):
+    """The file for which tasks stand; there at the latest when the test is over, so that no worker stands for ever."""
+    flag = tmp_path / "go"
+    yield flag
+    flag.touch()
 
 
 def test_tasks_run_on_the_workers_and_give_their_results_in_order(dask):
@@ -131,23 +151,21 @@ def test_n_jobs_of_one_runs_here_and_zero_is_an_error(dask):
         Parallel(n_jobs=0)(delayed(pid)() for _ in range(3))
 
 
-def test_results_come_as_a_generator_in_order_while_others_still_run(dask):
-    results = Parallel(return_as="generator")(delayed(total)(np.ones(3), i, 0.05) for i in range(12))
-    start = time.monotonic()
-    assert next(results) == 3
-    assert time.monotonic() - start < 0.4 * slowdown()
-    assert list(results) == [3.0 + i for i in range(1, 12)]
+def test_results_come_as_a_generator_in_order_while_others_still_run(dask, go):
+    tasks = [delayed(abs)(0), *(delayed(stand)(str(go), i) for i in range(1, 12))]
+    results = Parallel(return_as="generator", batch_size=1)(tasks)
+    assert next(results) == 0
+    go.touch()
+    assert list(results) == list(range(1, 12))
 
 
-def test_results_come_as_they_are_done_if_order_does_not_matter(dask):
-    delays = [0.6, 0, 0, 0, 0]
-    results = Parallel(return_as="generator_unordered", batch_size=1)(
-        delayed(total)(np.ones(1), i, delay) for i, delay in enumerate(delays)
-    )
-    found = list(results)
-    assert sorted(found) == [1, 2, 3, 4, 5]
-    # One of the others may wait on the worker that sleeps.
-    assert found.index(1) >= 3
+def test_results_come_as_they_are_done_if_order_does_not_matter(dask, go):
+    tasks = [delayed(stand)(str(go), 0), *(delayed(abs)(-i) for i in range(1, 5))]
+    results = Parallel(return_as="generator_unordered", batch_size=1)(tasks)
+    found = [next(results) for _ in range(3)]  # the fourth may wait on the worker that stands
+    go.touch()
+    assert 0 not in found
+    assert sorted([*found, *results]) == [0, 1, 2, 3, 4]
 
 
 def test_two_generators_of_one_configuration_do_not_disturb_each_other(dask):
@@ -157,27 +175,25 @@ def test_two_generators_of_one_configuration_do_not_disturb_each_other(dask):
 
 
 def test_a_generator_that_is_dropped_cancels_what_it_did_not_give(dask, tmp_path, poll):
-    results = Parallel(return_as="generator")(delayed(mark)(str(tmp_path), i, 0.1) for i in range(100))
+    results = Parallel(return_as="generator")(delayed(mark)(str(tmp_path), i, 0.1) for i in range(1000))
     next(results)
     with pytest.warns(UserWarning, match="have been cancelled"):
         del results
     poll(lambda: not dask.futures)
     time.sleep(0.3)
-    assert len(list(tmp_path.iterdir())) < 20
+    assert len(list(tmp_path.iterdir())) < 200
 
 
-def test_a_timeout_is_raised_in_time(dask):
-    start = time.monotonic()
+def test_a_timeout_is_raised_while_the_tasks_still_run(dask, go):
     with pytest.raises(multiprocessing.TimeoutError):
-        Parallel(timeout=0.3)(delayed(pid)(i, 1.0) for i in range(4))
-    assert time.monotonic() - start < 0.9 * slowdown()
+        Parallel(timeout=0.3)(delayed(stand)(str(go), i) for i in range(4))
 
 
 def test_an_exception_arrives_as_itself_with_its_traceback_and_ends_the_call(dask, poll):
     start = time.monotonic()
     with pytest.raises(ValueError, match="no 7") as caught:
-        Parallel()(delayed(fail)(i, 7) for i in range(400))
-    assert time.monotonic() - start < 4 * slowdown()
+        Parallel()(delayed(fail)(i, 7) for i in range(4000))
+    assert time.monotonic() - start < 20  # all of them would take 100 s
     assert "in fail" in str(caught.value.__cause__)
     poll(lambda: not dask.futures, 5)
     assert Parallel()(delayed(fail)(i, -1) for i in range(4)) == [0, 1, 2, 3]
@@ -223,14 +239,13 @@ def test_sys_exit_in_the_task_generator_is_raised(dask):
             Parallel(pre_dispatch=pre_dispatch, batch_size=1)(tasks())
 
 
-def test_control_c_ends_a_call_at_once_and_leaves_the_backend_working(dask, poll):
+def test_control_c_ends_a_call_at_once_and_leaves_the_backend_working(dask, go, poll):
     timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
-    timer.start()
-    start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        Parallel()(delayed(pid)(i, 0.2) for i in range(100))
-    assert time.monotonic() - start < 1.5 * slowdown()
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it may come at any time
+        timer.start()
+        Parallel()(delayed(stand)(str(go), i) for i in range(100))
     timer.join()
+    go.touch()
     poll(lambda: not dask.futures, 5)
     assert len(Parallel()(delayed(pid)(i) for i in range(4))) == 4
 
@@ -283,18 +298,19 @@ def test_any_pre_dispatch_and_batch_size_give_the_same(dask, pre_dispatch, batch
     assert parallel(delayed(abs)(-i) for i in range(100)) == list(range(100))
 
 
-def test_pre_dispatch_bounds_what_is_taken_from_the_generator(dask):
+def test_pre_dispatch_bounds_what_is_taken_from_the_generator(dask, go):
     taken = []
 
     def tasks():
         for i in range(30):
             taken.append(i)
-            yield delayed(pid)(i, 0.05)
+            yield delayed(stand)(str(go), i) if i else delayed(abs)(0)
 
     results = Parallel(pre_dispatch=4, batch_size=1, return_as="generator")(tasks())
     next(results)
     assert len(taken) < 14
-    list(results)
+    go.touch()
+    assert list(results) == list(range(1, 30))
 
 
 def test_progress_is_told_with_the_total_early_and_at_the_end(dask):
@@ -306,7 +322,7 @@ def test_progress_is_told_with_the_total_early_and_at_the_end(dask):
     first_call = [entry for entry in told if entry[4] == "total"]
     assert first_call[-1][1:3] == (60, 60)
     assert [done for _, done, *_ in first_call] == sorted(done for _, done, *_ in first_call)
-    assert first_call[1][2] == 60
+    assert any(total == 60 for _, done, total, *_ in first_call if done < 60)
     gaps = np.diff([entry[0] for entry in first_call[:-1]])
     assert (gaps > 0.09).all()
     second_call = [entry for entry in told if entry[4] == "abs"]
@@ -351,10 +367,15 @@ def test_nested_tasks_go_ahead_of_outer_ones_that_wait(dask):
     assert dask.submit(priority).result() == {"priority": 1}
 
 
-def test_nested_tasks_stay_on_their_worker_where_the_outer_call_keeps_all_busy(dask, monkeypatch):
+def test_nested_tasks_stay_on_their_worker_where_the_outer_call_keeps_all_busy(dask, go, monkeypatch):
     # On a busy machine joblib may take longer to hand over two batches, and one alone does not keep all busy.
     monkeypatch.setattr("dask_training.joblib_backend.driver.HOLD_SECONDS", 10)
-    used = Parallel()(delayed(nested_pids)(0.01) for _ in range(8))
+
+    def tasks():
+        yield from (delayed(stand_and_nest)(str(go), 0.01) for _ in range(8))
+        go.touch()  # joblib asks for a ninth: all eight are sent, and none has ended
+
+    used = Parallel(pre_dispatch="all", batch_size=1)(tasks())
     assert all(len(set(inner)) == 1 for inner in used)
 
 

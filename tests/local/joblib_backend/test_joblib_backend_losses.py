@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from joblib import Parallel, delayed
 from machine import give_up_at
-from remote_tasks import kill_if, kill_once, kill_worker, pid, total
+from remote_tasks import kill_if, kill_once, kill_worker, mark, pid, total
 
 from dask_training.errors import SchedulerLostError, TaskKilledWorkersError, WorkersLostError
 
@@ -80,13 +80,26 @@ def test_without_replacements_a_call_ends_with_an_error_that_says_what_to_do(sta
         killer.join()
 
 
-def test_the_loss_of_the_scheduler_is_told_at_once(start_cluster):
+def test_the_loss_of_the_scheduler_is_told_at_once(start_cluster, tmp_path, poll):
     processes = start_cluster(1)
-    killer = threading.Timer(0.4, processes.scheduler.kill)
-    killer.start()
+    folder = tmp_path / "ran"
+    folder.mkdir()
+
+    def kill_once_a_task_runs():
+        poll(lambda: any(folder.iterdir()))
+        processes.scheduler.kill()
+
+    killer = in_thread(kill_once_a_task_runs)
     with joblib.parallel_config("dask"), pytest.raises(SchedulerLostError, match="scheduler's log"):
-        Parallel()(delayed(pid)(i, 0.1) for i in range(30))
+        Parallel()(delayed(mark)(str(folder), i, 0.1) for i in range(30))
     killer.join()
+
+
+def test_a_scheduler_that_was_lost_before_is_told_as_well(start_cluster):
+    processes = start_cluster(1)
+    processes.scheduler.kill()
+    with joblib.parallel_config("dask"), pytest.raises(SchedulerLostError):
+        Parallel()(delayed(pid)(i) for i in range(3))
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3])
@@ -99,7 +112,7 @@ def test_a_task_that_kills_its_worker_each_time_is_named_after_three_tries(start
     assert "kill_if(3, 3" in message
     assert "3 times" in message
     assert "memory" in message
-    assert keeper.all_deaths(3) == 3
+    assert keeper.all_deaths(3) in (3, 4)  # Dask may give it to a fourth before it hears that it is given up
 
 
 def test_a_worker_that_dies_before_the_client_can_ask_for_its_news_counts_as_well(
