@@ -122,5 +122,7 @@ def ended(pod: Mapping[str, Any], job_created: str) -> str:
     states = [container.get(field) or {} for field in ("state", "lastState")]
     ends = [time_of((state.get("terminated") or {}).get("finishedAt")) for state in states]
     if any(end is not None and end > created for end in ends):
-        return f"Pod {name} was started again"
+        # Of one that is not started again the phase says so a moment later.
+        never = (pod.get("spec") or {}).get("restartPolicy") == "Never"
+        return f"Pod {name} has ended" if never else f"Pod {name} was started again"
     return ""

@@ -120,7 +120,7 @@ def of_engine(pod: Pod, view: View) -> str:
     if ended is None:
         return pod.loss or f"its pod ended without having run. {pod.message}".rstrip()
     said = ended.termination
-    if ended.out_of_memory or (said is not None and said.reason == Reason.WORKER_OOM_KILLED):
+    if _ran_out(ended):
         return out_of_memory("it", view.spec.workers.resources, "spec.workers.resources")
     if pod.loss:
         return pod.loss
@@ -151,10 +151,19 @@ def failed_packages(ended: Ended) -> Outcome | None:
 def out_of_memory_worker(view: View) -> Outcome | None:
     """That workers are missing because they went over their memory limit; None if none did."""
     for pod in view.workers:
-        if any(ended is not None and ended.out_of_memory for ended in (pod.ended, pod.previous)):
+        if any(ended is not None and _ran_out(ended) for ended in (pod.ended, pod.previous)):
             text = out_of_memory(f"worker {pod.index}", view.spec.workers.resources, "spec.workers.resources")
             return Outcome(Reason.WORKER_OOM_KILLED, text)
     return None
+
+
+def _ran_out(ended: Ended) -> bool:
+    """Whether a worker's container went over its memory limit.
+
+    The kubelet may call it a plain error, where it hears of the end first; what the pod's init says is counted.
+    """
+    said = ended.termination
+    return ended.out_of_memory or (said is not None and said.reason == Reason.WORKER_OOM_KILLED)
 
 
 def out_of_memory(who: str, resources: Resources, field: str) -> str:

@@ -145,7 +145,10 @@ class View:
         """Whether code may have run in this attempt: from then on nothing of it is made a second time."""
         if not self.has_runner:
             return self.was_ready
-        return self.status.holds(Condition.RUNNER_STARTED) or (self.runner is not None and self.runner.has_run)
+        if self.status.holds(Condition.RUNNER_STARTED) or (self.runner is not None and self.runner.has_run):
+            return True
+        attempt = self.status.attempt  # it may have run and gone before that was written
+        return any(pod.role is Role.RUNNER and pod.attempt == attempt and pod.has_run for pod in self.observed.gone)
 
     @property
     def was_ready(self) -> bool:

@@ -15,9 +15,13 @@ KEY = ("team", "forest")
 CREATED = "2026-03-01T12:00:00Z"
 
 
-def pod(*containers, uid="uid-of-notebook", **status):
+def pod(*containers, uid="uid-of-notebook", restarts="Always", **status):
     metadata = {"name": "notebook", "namespace": "team", "uid": uid}
-    return {"metadata": metadata, "status": {"phase": "Running", "containerStatuses": list(containers)} | status}
+    return {
+        "metadata": metadata,
+        "spec": {"restartPolicy": restarts},
+        "status": {"phase": "Running", "containerStatuses": list(containers)} | status,
+    }
 
 
 def terminated(when):
@@ -75,8 +79,9 @@ def asked(kube):
         ((pod(RUNNING, uid="another"),), "Pod notebook is gone"),
         ((pod(RUNNING, phase="Failed"),), "Pod notebook has ended"),
         ((pod({"state": terminated("2026-03-01T12:30:00Z")}),), "Pod notebook was started again"),
+        ((pod({"state": terminated("2026-03-01T12:30:00Z")}, restarts="Never"),), "Pod notebook has ended"),
     ],
-    ids=["none", "another of that name", "ended", "killed"],
+    ids=["none", "another of that name", "ended", "killed", "killed for good"],
 )
 def test_a_job_whose_pod_is_no_more_is_told_of_once(run, until, owned, looking, there, words):
     async def scene():

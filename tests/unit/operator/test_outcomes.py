@@ -273,9 +273,10 @@ def test_packages_that_workers_can_not_install_end_the_attempt(cluster):
     assert (job.status["reason"], job.status["message"]) == ("PackagesFailed", "ERROR: no y")
 
 
-def test_workers_that_ran_out_of_memory_are_why_there_are_none(cluster):
+@pytest.mark.parametrize(("reason", "message"), [("OOMKilled", ""), ("Error", said("WorkerOOMKilled", code=137))])
+def test_workers_that_ran_out_of_memory_are_why_there_are_none(cluster, reason, message):
     job = cluster(workers={"replicas": 1, "resources": {"limits": {"memory": "300Mi"}}}).running()
-    ended = {"exitCode": 137, "reason": "OOMKilled"}
+    ended = {"exitCode": 137, "reason": reason, "message": message}
     state = {"waiting": {"reason": "CrashLoopBackOff"}}
     job.set_state(job.pod("worker", 0), "Running", state, lastState={"terminated": ended}, restartCount=2)
     torn_down(job.end(job.pod("runner"), 69, said("WorkersUnavailable", code=69)))

@@ -446,6 +446,13 @@ def test_a_runner_that_was_running_is_never_made_again_within_its_attempt(cluste
     assert torn_down(job).status["phase"] == "Failed"
 
 
+def test_a_runner_that_ran_and_went_before_that_was_written_is_not_made_again(cluster):
+    job = cluster().reconcile().start("runner")
+    job.kubectl_delete_pod(job.pod("runner")).vanish().reconcile()
+    assert job.pod("runner") is None
+    assert job.status["attempts"][0]["reason"] == "RunnerDisrupted"
+
+
 def test_a_runner_that_its_node_refused_is_made_again(cluster):
     job = cluster().reconcile()
     pod = job.pod("runner")
