@@ -31,6 +31,7 @@ async def drain(worker: Worker) -> None:
     given_back: set[Hashable] = set()
     while worker.status in (Status.running, Status.paused, Status.closing_gracefully):
         if worker.status is not Status.closing_gracefully:  # a scheduler that can't retire it yet sets it back
+            given_back.clear()  # and may have sent it any of that again
             worker.status = Status.closing_gracefully  # tells the scheduler too
         _give_back(worker, given_back)
         pause = _POLL_SECONDS

@@ -20,7 +20,7 @@ from dask_training.runner.verdict import Outcome, mebibytes
 from dask_training.runner.workspace import Workspace
 from dask_training.termination import Advice
 
-# A run that was told to end has 3 s for everything.
+# A run on one machine that was told to end has 3 s for everything.
 _HURRY_SECONDS = 1.2
 _PAUSE_SECONDS = 0.5
 
@@ -58,6 +58,7 @@ class Keeper:
         place: Place,
         fallback: Place | None,
         lost: str = "",
+        hurry_seconds: float = _HURRY_SECONDS,
     ) -> None:
         self._job = job
         self._attempt = attempt
@@ -65,6 +66,7 @@ class Keeper:
         self._place = place
         self._fallback = fallback
         self._lost = lost
+        self._hurry_seconds = hurry_seconds
         self._listen = listener
         self._failure = ""  # of the store, known before there is anything to store
 
@@ -95,7 +97,7 @@ class Keeper:
         summary = self._gather(outcome, reported, record)
         problem = self._set_aside()
         stop = threading.Event()
-        timer = threading.Timer(_HURRY_SECONDS, stop.set)
+        timer = threading.Timer(self._hurry_seconds, stop.set)
         timer.daemon = True
         if hurried:
             timer.start()

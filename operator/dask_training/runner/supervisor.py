@@ -32,7 +32,7 @@ from dask_training.runner.processes import Exit, RunProcess, end_all
 from dask_training.runner.run_summary import JoblibWork
 from dask_training.runner.verdict import Outcome, OutOfMemory
 
-# Enough for `finally` blocks; SIGINT has to end everything within 3 s.
+# Enough for `finally` blocks; on one machine SIGINT has to end everything within 3 s.
 CHILD_GRACE_SECONDS = 0.7
 
 
@@ -154,7 +154,8 @@ class Surroundings(Protocol):
 class Supervisor:
     """One attempt's decisions, on one thread: everything that happens elsewhere is posted to it.
 
-    `on_versions` gets the versions of packages that the child has, when the code starts.
+    `on_versions` gets the versions of packages that the child has, when the code starts. `child_grace`: seconds that
+    the child has to end by itself once it is told to.
     """
 
     def __init__(
@@ -165,8 +166,10 @@ class Supervisor:
         attempt: int = 1,
         surroundings: Surroundings | None = None,
         on_versions: Callable[[Mapping[str, str]], None] | None = None,
+        child_grace: float = CHILD_GRACE_SECONDS,
     ) -> None:
         self._limits = limits
+        self._child_grace = child_grace
         self._surroundings = surroundings
         self._on_versions = on_versions or (lambda _: None)
         self._listener = listener
@@ -218,7 +221,7 @@ class Supervisor:
         started(self.child)
         outcome = self._wait(child.what)
         assert isinstance(outcome, Outcome)  # noqa: S101 - no step runs beside the child
-        end_all([self.child], grace=CHILD_GRACE_SECONDS)
+        end_all([self.child], grace=self._child_grace)
         self._drain()
         return outcome
 
@@ -234,7 +237,7 @@ class Supervisor:
         process = start(lambda ended: self._queue.put(_StepEnded(ended)))
         outcome = self._wait("")
         if isinstance(outcome, Outcome):
-            end_all([process], grace=CHILD_GRACE_SECONDS)
+            end_all([process], grace=self._child_grace)
         return outcome
 
     def _wait(self, what: str) -> Outcome | Exit:

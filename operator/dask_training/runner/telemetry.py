@@ -23,7 +23,8 @@ _POLL_SECONDS = 0.25
 _RPC_SECONDS = 10.0
 _LOOK_SECONDS = 5.0
 _ASKED_AT_ONCE = 50  # workers, for their versions: the scheduler connects to each
-_FACTS_SECONDS = 3.0
+_FACTS_SECONDS = 10.0
+_REPORT_SECONDS = 20.0  # for each of the reports, which the scheduler makes one after the other
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Telemetry:
         found: Sequence[Any] = (ConnectionError("there is none"),) * 3
         if self._client is not None and reachable:
             try:
-                found = self._client.sync(self._fetch, callback_timeout=_RPC_SECONDS)
+                found = self._client.sync(self._fetch, callback_timeout=_FACTS_SECONDS + _REPORT_SECONDS + 1)
             except Exception as error:  # noqa: BLE001 - a report must not decide how a run ends
                 found = (error,) * 3
         performance, profile, versions = found
@@ -125,11 +126,13 @@ class Telemetry:
     async def _fetch_reports(self) -> Sequence[Any]:
         """All at once: the end of a run should not take long."""
         client = self._client
-        return await asyncio.gather(
+        asked = (
             client.scheduler.performance_report(start=self._started, last_count=0, code=""),
             client._run_on_scheduler(profile_page, start=self._started),  # noqa: SLF001 - run_on_scheduler is for other threads
             self._versions(),
-            return_exceptions=True,
+        )
+        return await asyncio.gather(
+            *(asyncio.wait_for(each, _REPORT_SECONDS) for each in asked), return_exceptions=True
         )
 
     async def _versions(self) -> dict[str, Any]:

@@ -49,7 +49,8 @@ from dask_training.runner.versions import Comparison, explained
 from dask_training.runner.workspace import Workspace
 from dask_training.termination import Spent, StoredArtifacts, Termination, Versions
 
-_PROBES = 3  # for the scheduler, when the child failed
+_PROBES = 10  # for the scheduler: one that is gone refuses at once, a busy one may need more than the second of each
+_CHILD_GRACE_SECONDS = 3.0  # of the 30 that the kubelet gives to the runner's pod; the rest is for what is kept
 
 
 class PodAttempt:
@@ -75,7 +76,12 @@ class PodAttempt:
         limits = Limits.of(job, started=began, first_started=first_started, about_workers=about)
         self._early = EarlyAdvice(job, self._listen, self._has_worked)
         self._supervisor = Supervisor(
-            limits, self._early, attempt=self._number, surroundings=self, on_versions=self._compare
+            limits,
+            self._early,
+            attempt=self._number,
+            surroundings=self,
+            on_versions=self._compare,
+            child_grace=_CHILD_GRACE_SECONDS,
         )
 
     def run(self) -> int:
@@ -217,7 +223,9 @@ class PodAttempt:
     def _fetch_reports(self) -> None:
         if self._link is None:
             return
-        self._report = self._link.write_reports(self._workspace.reports, reachable=self._cluster.answers())
+        self._report = self._link.write_reports(
+            self._workspace.reports, reachable=self._cluster.answers(probes=_PROBES)
+        )
         self._link.write_logs(self._workspace.logs)
 
     def _compared(self) -> Versions | None:

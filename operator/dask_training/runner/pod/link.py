@@ -20,7 +20,7 @@ from dask_training.runner.telemetry import Telemetry
 _NEWS_SECONDS = 1.0
 _LOST_SECONDS = 3.0
 _GOODBYE_SECONDS = 0.5
-_LOGS_SECONDS = 5.0
+_LOGS_SECONDS = 10.0
 
 
 class Link(Telemetry):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 READ = "dask_training_read_log"
 KEEP = "dask_training_keep_log"
 READ_KEPT = "dask_training_read_kept_logs"
+_READ_SECONDS = 5.0  # a worker that is deaf for so long keeps its own log alone
 _MOST_KEPT = 32
 _LONGEST_KEPT = 1024**2  # characters: what is left of a worker that went must not fill the scheduler's memory
 
@@ -57,7 +58,7 @@ async def collect(client: Any) -> dict[str, str]:
     found = await asyncio.gather(
         getattr(client.scheduler, READ)(),
         getattr(client.scheduler, READ_KEPT)(),
-        *(getattr(client.rpc(address), READ)() for address in workers.values()),
+        *(asyncio.wait_for(getattr(client.rpc(address), READ)(), _READ_SECONDS) for address in workers.values()),
         return_exceptions=True,
     )
     scheduler, kept, *texts = found

@@ -24,6 +24,7 @@ _LOST = "The files could not be kept: nothing else outlives the runner's pod."
 _NICE = 15  # what a store's library takes to be imported is not to be taken from those who start the cluster
 _CHECK_SECONDS = 10.0
 # The operator's own store, account and bucket may have been made this very moment: no refusal is its last word so soon.
+_HURRY_SECONDS = 15.0  # for what is kept of a runner that is told to end: half of what the kubelet gives to its pod
 _SETTLE_SECONDS = 4.0
 
 
@@ -102,4 +103,5 @@ class PodStore:
             place=Place(store, prefix),
             fallback=None,
             lost=_LOST,
+            hurry_seconds=_HURRY_SECONDS,
         )
