@@ -57,8 +57,8 @@ class Recorder:
         self._start(self._watch, f"{core}/events", self._on_event, ready[1])
         self._start(self._watch, jobs, self._on_job, ready[2])
         self._start(self._follow_containerd)
-        if not all(each.wait(10) for each in ready):
-            raise KubernetesError("the watches did not begin within 10 s")
+        if not all(each.wait(60) for each in ready):
+            raise KubernetesError("the watches did not begin within 60 s")
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -9,7 +9,18 @@ kubeconfig="$cache/kubeconfig"  # for the tests, whatever context the user works
 
 exists() { [[ "$(timeout 20 docker inspect --format '{{.State.Running}}' "$node" 2>/dev/null)" == true ]]; }
 
-healthy() { exists && timeout 20 docker exec "$node" kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz >/dev/null 2>&1; }
+# Asked more than once: a busy one may miss its time, and one that is not healthy is made anew.
+healthy() {
+  exists || return 1
+  local _
+  for _ in 1 2 3 4 5; do
+    if timeout 20 docker exec "$node" kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz >/dev/null 2>&1; then
+      return 0
+    fi
+    sleep 3
+  done
+  return 1
+}
 
 # One at a time, whoever else makes, loads or deletes.
 lock() {

@@ -117,9 +117,13 @@ class Cluster:
     def run(self, *command: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:
         """Standard output of a command; CommandError if it fails. With check=False standard error, too."""
         env = environment() | {"KUBECONFIG": str(self.kubeconfig)}
-        done = subprocess.run(
-            command, input=stdin, env=env, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        for tries_left in (2, 1, 0):
+            done = subprocess.run(
+                command, input=stdin, env=env, capture_output=True, text=True, timeout=timeout, check=False
+            )
+            # A busy API server may need more than the 10 s that every client has for that; nothing was asked of it yet.
+            if not (tries_left and done.returncode and "TLS handshake timeout" in done.stderr):
+                break
         if check and done.returncode:
             raise CommandError(
                 f"{' '.join(command)}: exit code {done.returncode}\n{(done.stdout + done.stderr)[-5000:]}"

@@ -157,15 +157,12 @@ def until(what: Callable[[], object], timeout: float = 60) -> object:
 
 
 def start(tools: Tools, namespace: str, name: str = "waits") -> str:
-    """Starts a job whose script waits for `go`; returns its runner's pod when that runs."""
+    """Starts a job whose script waits for `go`; returns its runner's pod when the job is Running."""
     tools.apply(namespace, job(name, WAIT + KEEPS))
-    options = ("-n", namespace, "-l", f"dask-training.io/job={name},dask-training.io/role=runner")
-
-    def running() -> str:
-        pods = tools.get("pods", *options)["items"]
-        return pods[0]["metadata"]["name"] if pods and pods[0]["status"]["phase"] == "Running" else ""
-
-    return str(until(running))
+    until(lambda: tools.get(f"dasktrainingjob/{name}", "-n", namespace).get("status", {}).get("phase") == "Running")
+    label = f"dask-training.io/job={name},dask-training.io/role=runner"
+    [runner] = tools.get("pods", "-n", namespace, "-l", label)["items"]
+    return runner["metadata"]["name"]
 
 
 def go(tools: Tools, namespace: str, runner: str) -> None:

@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from machine import give_up_at
+from machine import give_up_at, slowdown
 
 from dask_training.artifacts import ArtifactStore
 
@@ -25,6 +26,8 @@ import dask_training
 import helper
 from package.inner import VALUE
 
+while not pathlib.Path("/tmp/go").exists():
+    time.sleep(0.05)
 squares = joblib.Parallel()(joblib.delayed(helper.square)(n) for n in range(8))
 print("sum", sum(squares), VALUE, *sys.argv[1:], flush=True)
 dask_training.report(total=sum(squares))
@@ -91,8 +94,21 @@ def waiting(run, wait_for, kubectl, job_status):
     return release
 
 
-def test_a_script_is_sent_followed_and_its_artifacts_fetched(run, kubectl, folder, namespace):
-    code, out, err = run("submit", "train.py", "--code", "src", *SMALL, "--follow", "--", "--trees", "5")
+def phase_of_only_job(run) -> str | None:
+    """The phase of the namespace's job; None while there is none, or nothing is said of it."""
+    jobs = json.loads(run("list", "--json")[1])["items"]
+    return jobs[0].get("status", {}).get("phase") if jobs else None
+
+
+def test_a_script_is_sent_followed_and_its_artifacts_fetched(run, kubectl, folder, namespace, wait_for):
+    with ThreadPoolExecutor(1) as pool:
+        arguments = ("train.py", "--code", "src", *SMALL, "--follow", "--", "--trees", "5")
+        followed = pool.submit(run, "submit", *arguments)
+        wait_for(lambda: followed.done() or phase_of_only_job(run) == "Running", timeout=90)
+        if not followed.done():
+            runner = kubectl("get", "pods", "-l", "dask-training.io/role=runner", "-o", "name").strip()
+            kubectl("exec", runner, "--", "touch", "/tmp/go")
+        code, out, err = followed.result()
     assert (code, out) == (0, "sum 140 packed --trees 5\n"), err
     assert re.search(r"\d\d:\d\d:\d\d Running \(Starting took [\d.]+ s\)", err)
     assert "train: Succeeded in " in err
@@ -145,13 +161,13 @@ def test_logs_are_followed_live_by_several_at_once(run, waiting, environment, na
         subprocess.Popen(one, env=environment, stdout=subprocess.PIPE, text=True) as follower,
         subprocess.Popen([*one, "--all"], env=environment, stdout=subprocess.PIPE, text=True) as everything,
     ):
-        assert follower.stdout.readline() == "line 0\n"
+        assert [follower.stdout.readline() for _ in range(2)] == ["line 0\n", "line 1\n"]
         code, out, _ = run("logs", "wait", "--tail", "2")
         assert (code, len(out.splitlines())) == (0, 2)
         waiting()
         out = follower.stdout.read()  # not communicate(): that passes over what readline() has read ahead
         numbers = [int(line.split()[1]) for line in out.splitlines() if line.startswith("line ")]
-        assert numbers == list(range(1, len(numbers) + 1))
+        assert numbers == list(range(2, len(numbers) + 2))
         assert "done" in out.splitlines()
         out = everything.stdout.read()
     assert (follower.returncode, everything.returncode) == (0, 0)
@@ -159,18 +175,18 @@ def test_logs_are_followed_live_by_several_at_once(run, waiting, environment, na
     assert "runner    | done" in out.splitlines()
 
 
-def test_ctrl_c_leaves_the_job_running(run, environment, namespace, folder):
+def test_ctrl_c_leaves_the_job_running(run, environment, namespace, folder, wait_for):
     command = [PROGRAM, "submit", "wait.py", *SMALL, "--follow", "-n", namespace]
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "line 0\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=20 * slowdown())
     assert process.returncode == 130
     assert f"wait runs on; come back with: dask-training logs -f wait -n {namespace}" in err
     assert "  runner" in run("get", "wait")[1]
-    assert json.loads(run("list", "--json")[1])["items"][0]["status"]["phase"] == "Running"
+    wait_for(lambda: phase_of_only_job(run) == "Running", timeout=30)
 
 
 def test_scaling_suspending_and_resuming(run, waiting, wait_for, kubectl, job_status):

@@ -93,10 +93,10 @@ def test_pods_find_services_by_name_and_by_address(run, apply):
     apply(server)
     code = """
 import socket, time, urllib.request
-for name in ("server", "kubernetes.default.svc.cluster.local"):
-    print(name, socket.gethostbyname(name))
-for _ in range(300):
+for _ in range(300):  # names and addresses are known some moments after their Service
     try:
+        for name in ("server", "kubernetes.default.svc.cluster.local"):
+            print(name, socket.gethostbyname(name))
         print(urllib.request.urlopen(f"http://{socket.gethostbyname('server')}/", timeout=1).status)
         break
     except OSError:

@@ -88,7 +88,9 @@ def no_operator(cluster):
     """The cluster's own operator steps aside."""
     where = ("-n", SYSTEM, f"deployment/{DEPLOYMENT}")
     cluster.kubectl("scale", *where, "--replicas=0")
-    cluster.kubectl("wait", "-n", SYSTEM, "pods", "-l", "app.kubernetes.io/component=operator", "--for=delete")
+    cluster.kubectl(
+        "wait", "-n", SYSTEM, "pods", "-l", "app.kubernetes.io/component=operator", "--for=delete", "--timeout=110s"
+    )
     yield
     cluster.kubectl("scale", *where, "--replicas=1")
     cluster.kubectl("rollout", "status", *where, "--timeout=120s")

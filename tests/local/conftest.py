@@ -109,12 +109,13 @@ def run_job(tmp_path):
 
 
 def _read_until(process, text) -> str:
-    seen = ""
-    for line in process.stdout:
-        seen += line
-        if text in line:
-            return seen
-    pytest.fail(f"ended before it said {text!r}: {seen} {process.stderr.read()}")
+    """To the end of the line with the text, and no further: the rest is for `communicate`."""
+    seen = b""
+    while byte := os.read(process.stdout.fileno(), 1):
+        seen += byte
+        if byte == b"\n" and text.encode() in seen.splitlines()[-1]:
+            return seen.decode()
+    pytest.fail(f"ended before it said {text!r}: {seen.decode()} {process.stderr.read()}")
 
 
 def _left_processes(mark: str, within: float = 3.0) -> list[str]:

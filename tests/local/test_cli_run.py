@@ -74,14 +74,23 @@ def in_pipes(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run([PROGRAM, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_a_run_on_a_terminal_shows_a_live_bar_and_then_a_summary(write_job, on_terminal):
-    job = write_job(SCRIPT)
+def begins_with_both(job: Path) -> None:
+    """Lets the job wait for its two workers; else it may be over before the second is there."""
     job.write_text(job.read_text().replace("    replicas: 2", "    minReplicas: 2\n    replicas: 2"))
+
+
+def test_a_run_on_a_terminal_shows_a_live_bar_and_then_a_summary(write_job, on_terminal, tmp_path):
+    seen = tmp_path / "seen"
+    last = (
+        f"    while number == 39 and not os.path.exists({str(seen)!r}):\n        time.sleep(0.05)\n    return number\n"
+    )
+    begins_with_both(write_job(SCRIPT.replace("    return number\n", last)))
     session = on_terminal()
     busy = re.compile(r"[━╸╺]{28} (\d+) of 40 tasks \(nap\) · \d+\.\d/s · 0:\d\d left")
     screen = session.wait_for(lambda screen: busy.search("\n".join(screen.lines)), seconds=60)
     assert re.search(r". Running +\d+\.\d s · 2 of 2 workers", "\n".join(screen.lines))
     assert not screen.cursor_is_visible
+    seen.touch()
     assert session.wait(seconds=60) == 0
     lines = session.screen().lines
     text = "\n".join(lines)
@@ -146,7 +155,7 @@ def test_a_script_that_raises_shows_its_traceback_and_the_summary_names_the_line
 
 
 def test_in_pipes_stdout_is_the_scripts_and_stderr_has_the_rest(write_job, tmp_path):
-    write_job(SCRIPT)
+    begins_with_both(write_job(SCRIPT))
     done = in_pipes(tmp_path, "run", "job.yaml")
     assert done.returncode == 0
     assert done.stdout == "[bold]starting[/bold] \x1b[31mred\x1b[0m\n"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # What the scripts of these leave, metrics.json among it.
@@ -69,6 +70,13 @@ def script_files(kept: Iterable[str]) -> set[str]:
 def job_file(example: str) -> str:
     """The example's job.yaml."""
     return (EXAMPLES / example / "job.yaml").read_text()
+
+
+def with_all_workers(text: str) -> dict:
+    """The job of this file, but begun when all its workers are there: for tests that expect something of each."""
+    body = yaml.safe_load(text)
+    body["spec"]["workers"]["minReplicas"] = body["spec"]["workers"]["replicas"]
+    return body
 
 
 def workers_of(run, task):

@@ -28,7 +28,7 @@ def shared(
     Others wait while the first makes it. What was there before stays; `remove` takes away what was not, once the last
     process is done. `wait` is called once if another session has it. `path` is a file for locks; one beside it is made.
     """
-    with path.open("a+") as members, path.with_suffix(".gate").open("w") as gate:
+    with path.with_suffix(".gate").open("w") as gate, path.open("a+") as members:
         _join(members, gate, session, is_there, make, remove, wait)
         try:
             yield
@@ -64,7 +64,7 @@ def _enter(members: IO[str], session: str, is_there, make, remove) -> bool:
             if ours:
                 remove()
             raise
-    elif _read(members).get("session") != session:  # none: the last of another session is about to close it
+    elif _read(members)["session"] != session:
         return False
     _lock(members, fcntl.LOCK_SH)
     return True

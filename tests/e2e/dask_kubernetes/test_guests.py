@@ -147,7 +147,7 @@ def test_jobs_train_on_a_dask_cluster_and_leave_it_as_it_was(cluster, namespace,
     assert ended["progress"]["done"] == 24
     [service] = [cluster.get("service", "shared-scheduler", namespace)["spec"]["clusterIP"]]
     assert ended["schedulerAddress"] == f"tcp://{service}:8786"
-    assert (pods(), look()) == (their_pods, before)
+    wait_for(lambda: (pods(), look()) == (their_pods, before), timeout=60, every=1)
 
     apply(job("deleted", SLEEP))
     wait_for(lambda: job_status("deleted").get("phase") == "Running", timeout=60)
@@ -156,7 +156,7 @@ def test_jobs_train_on_a_dask_cluster_and_leave_it_as_it_was(cluster, namespace,
     kubectl("delete", "dtj", "guest", "deleted", "--wait=true")
     # Dask lets a task that runs run to its end; what has not begun is taken back.
     wait_for(lambda: (state := look())["clients"] == 0 and not state["processing"], timeout=60, every=1)
-    assert (pods(), look()) == (their_pods, before)
+    wait_for(lambda: (pods(), look()) == (their_pods, before), timeout=60, every=1)
     left = ("get", "pods,services,secrets,networkpolicies", "-l", api.Label.JOB_UID, "-o", "name")
     wait_for(lambda: not kubectl(*left).split(), timeout=40)
 

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import kubernetes
 import pytest
 import yaml
-from machine import give_up_at
+from machine import give_up_at, slowdown
 
 from dask_training import api
 from dask_training.artifacts import ArtifactStore
@@ -174,8 +174,7 @@ class Jobs:
 
     def ends(self, *names: str, timeout: float = 90) -> dict[str, dict]:
         """As `end`, for several jobs that run at the same time."""
-        deadline = time.monotonic() + timeout
-        return {name: self.end(name, max(1.0, deadline - time.monotonic())) for name in names}
+        return {name: self.end(name, timeout) for name in names}
 
     def made(self, name: str | None = None, kinds=tuple(MADE), **labels) -> list[dict]:
         """The objects that the operator made, of one job or all, with those labels."""
@@ -207,7 +206,7 @@ class Jobs:
         """The pod's log, once it has the text."""
         deadline = give_up_at(timeout)
         while text not in (log := self.log(pod)):
-            name = pod.rsplit("-", 3)[0]
+            name = pod.rsplit("-", 4 if pod.rpartition("-")[2].isdigit() else 3)[0]
             assert not ended(self.get(name)), self.described(self.get(name))
             assert time.monotonic() < deadline, f"{pod} did not say {text!r} within {timeout} s: {log[-3000:]}"
             time.sleep(0.2)
@@ -235,6 +234,19 @@ class Jobs:
             assert time.monotonic() < deadline, f"no Event {reason}: {self.events(name)}"
             time.sleep(0.2)
         return found
+
+    def quota(self, pods: int, used: int | None = None) -> None:
+        """Applies a quota of pods; returns when Kubernetes counts for it, and has counted so many."""
+        body = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}}
+        self.apply(body | {"spec": {"hard": {"pods": str(pods)}}})
+        deadline = give_up_at(60)
+        while True:
+            status = self.api.get(f"/api/v1/namespaces/{self.namespace}/resourcequotas/few").get("status", {})
+            counted = status.get("used", {}).get("pods")
+            if status.get("hard", {}).get("pods") == str(pods) and counted is not None and used in (None, int(counted)):
+                return
+            assert time.monotonic() < deadline, status
+            time.sleep(0.1)
 
     def nothing_left(self, name: str | None = None, timeout: float = 15) -> None:
         """Fails if anything that the operator made for a job (or for any) is still there after `timeout` seconds."""
@@ -348,10 +360,14 @@ class Operator:
 
     def kill(self) -> None:
         """Ends its pods at once, without a word."""
-        self._own.kubectl("delete", "pod", *self.pods(), "--grace-period=0", "--force", "--ignore-not-found")
+        deadline = give_up_at(30)
+        while not (pods := self.pods()):
+            assert time.monotonic() < deadline, "no pod of the operator comes"
+            time.sleep(0.1)
+        self._own.kubectl("delete", "pod", *pods, "--grace-period=0", "--force", "--ignore-not-found")
 
     def ready(self) -> None:
-        self._own.kubectl("rollout", "status", f"deployment/{self.name}", "--timeout=60s")
+        self._own.kubectl("rollout", "status", f"deployment/{self.name}", f"--timeout={60 * slowdown():.0f}s")
 
     def leader(self) -> str:
         """The pod that holds the lease; "" while nobody does."""

@@ -4,7 +4,7 @@ import pytest
 
 # Each task notes each of its executions on a shared volume; the script counts them at the end.
 SCRIPT = """
-import os, pathlib, time
+import itertools, os, pathlib, time
 from distributed import wait
 from joblib import Parallel, delayed
 import dask_training
@@ -20,8 +20,14 @@ def produce(number):
     (NOTES / f"produce-{{number}}-{{time.time_ns()}}").touch()
     return [number] * 1000
 
-squares = Parallel(n_jobs=-1)(delayed(work)(i) for i in range(80))
-assert squares == [i * i for i in range(80)], squares
+def numbers():  # until three workers have had some of them
+    for number in itertools.count():
+        if number >= 80 and len({{path.read_text() for path in NOTES.glob("work-*")}} - {{""}}) == 3:
+            return
+        yield number
+
+squares = list(Parallel(n_jobs=-1, return_as="generator", batch_size=1)(delayed(work)(i) for i in numbers()))
+assert squares == [i * i for i in range(len(squares))], squares
 held = dask_training.client().map(produce, range(12))
 wait(held)
 {wait}
@@ -55,7 +61,9 @@ def test_the_number_of_workers_follows_the_work_and_no_result_is_lost(jobs, shar
     jobs.release(runner)
     body = jobs.end("adaptive")
     assert body["status"]["phase"] == "Succeeded", jobs.described(body)
-    assert body["status"]["metrics"] == {"results": 92, "executions": 92, "workers": 3}
+    done = body["status"]["metrics"]
+    assert done["results"] == done["executions"] >= 92
+    assert done["workers"] == 3
     assert body["status"]["workers"].get("lost", 0) == 0, "those were sent away"
     assert body["status"]["workers"].get("restarts", 0) == 0
     scaled = [event["message"] for event in jobs.told("adaptive", "Scaled")]

@@ -89,6 +89,7 @@ def test_a_lost_scheduler_or_runner_ends_the_attempt_and_the_next_begins_anew(jo
     jobs.start("again", f"{script}\n{TASKS}", failurePolicy={"rules": [rule]})
     for name in ("once", "again"):
         jobs.waiting(name)
+        jobs.phase(name, "Running")
         kill(jobs, jobs.pod(name, role))
 
     body = jobs.end("once", 30)

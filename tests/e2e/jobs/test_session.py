@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import datetime
 
 import pytest
 from cryptography import x509
@@ -19,22 +20,22 @@ IMAGE = "dask-training-runtime:dev"
 PROGRAM = "sleep 600 & echo $! > /tmp/pid; wait"
 # Connects as a client of a cluster, once for each line of standard input.
 CONNECT = """
-import asyncio, json, sys
+import asyncio, json, sys, time
 from distributed import Client
 from distributed.security import Security
 
-async def connect(address, ca, certificate, key):
+async def connect(address, ca, certificate, key, timeout):
     security = Security(
         tls_ca_file=ca, tls_client_cert=certificate, tls_client_key=key, require_encryption=True
     )
     try:
-        async with Client(address, security=security, timeout=3, asynchronous=True) as client:
+        async with Client(address, security=security, timeout=timeout, asynchronous=True) as client:
             return sum(await client.gather(client.map(lambda number: number**2, range(10))))
     except OSError:
         return "refused"
 
 for line in sys.stdin:
-    print(asyncio.run(connect(**json.loads(line))), flush=True)
+    print(asyncio.run(connect(**json.loads(line))), time.time(), flush=True)
 """
 
 
@@ -76,7 +77,7 @@ def notebook(jobs):
         "containers": [container | {"imagePullPolicy": "IfNotPresent"}],
     }
     jobs.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "notebook"}, "spec": spec})
-    jobs.kubectl("wait", "--for=condition=Ready", "pod/notebook", "--timeout=60s")
+    jobs.kubectl("wait", "--for=condition=Ready", "pod/notebook", f"--timeout={60 * slowdown():.0f}s")
     found = jobs.api.get(f"/api/v1/namespaces/{jobs.namespace}/pods/notebook")
     return {"apiVersion": "v1", "kind": "Pod", "name": "notebook", "uid": found["metadata"]["uid"]}
 
@@ -84,7 +85,7 @@ def notebook(jobs):
 def test_a_client_computes_with_the_certificate_of_its_own_key_and_nobody_else_does(jobs, begin, notebook):
     key, request = new_request()
     labels = {"team": "churn", "app.kubernetes.io/instance": "other"}
-    begin("grid", request, session={"noClientTimeoutSeconds": 8}, metadata={"labels": labels})
+    begin("grid", request, session={"noClientTimeoutSeconds": 20}, metadata={"labels": labels})
     signed = jobs.until("grid", lambda body: body["status"].get("session"))["status"]["session"]
     body = jobs.phase("grid", "Running", 60)
     assert "Connect to status.schedulerAddress" in body["status"]["message"]
@@ -93,15 +94,17 @@ def test_a_client_computes_with_the_certificate_of_its_own_key_and_nobody_else_d
     mine = {"ca": signed["certificateAuthority"], "certificate": signed["certificate"], "key": key}
     leaf = make_certificates("other", ["client"], lifetime_seconds=600).leaves["client"]
     other = mine | {"certificate": leaf.certificate.decode(), "key": leaf.key.decode()}
-    tries = [json.dumps({"address": body["status"]["schedulerAddress"]} | each) for each in (other, mine)]
+    tries = (other | {"timeout": 3}, mine | {"timeout": 60})
+    lines = "\n".join(json.dumps({"address": body["status"]["schedulerAddress"]} | each) for each in tries)
     execute = ("exec", "-i", notebook["name"], "--", "python", "-c", CONNECT)
-    assert jobs.kubectl(*execute, stdin="\n".join(tries)).split() == ["refused", str(sum(n**2 for n in range(10)))]
+    refused, _, total, left = jobs.kubectl(*execute, stdin=lines).split()
+    assert (refused, total) == ("refused", str(sum(n**2 for n in range(10))))
 
-    left = time.monotonic()
-    status = jobs.end("grid", 30)["status"]
+    status = jobs.end("grid", 40)["status"]
     assert (status["phase"], status["reason"]) == ("Succeeded", "IdleTimeout")
-    assert status["message"] == "no client for 8 s (spec.session.noClientTimeoutSeconds)"
-    assert time.monotonic() - left > 4, "the time counts from when the client left"
+    assert status["message"] == "no client for 20 s (spec.session.noClientTimeoutSeconds)"
+    ended = datetime.fromisoformat(status["completionTime"]).timestamp()  # the pods' clock is this machine's
+    assert ended - float(left) > 20 - 2, "the time counts from when the client left"
     jobs.nothing_left("grid")
 
 
@@ -111,20 +114,27 @@ def test_a_session_goes_with_its_owner_its_heartbeat_or_its_scheduler(jobs, begi
     begin("lost", request)
     jobs.phase("owned", "Running", 60)
     jobs.phase("lost", "Running", 60)
-    begin("beating", request, session={"heartbeatTimeoutSeconds": 10})
 
     jobs.kubectl("exec", "notebook", "--", "sh", "-c", "kill -9 $(cat /tmp/pid)", may_fail=True)
     killed = time.monotonic()
     kill = "kill -9 $(cat /proc/1/task/1/children)"
     jobs.kubectl("exec", jobs.pod("lost", "scheduler"), "--", "sh", "-c", kill)
-    jobs.phase("beating", "Running", 60)
+    begin("beating", request, session={"heartbeatTimeoutSeconds": 10})
     path = f"/apis/{api.API_VERSION}/namespaces/{jobs.namespace}/{api.PLURAL}/beating"
-    beat = {"metadata": {"annotations": {api.HEARTBEAT_ANNOTATION: str(time.time())}}}
-    assert jobs.api.send("PATCH", path, beat, kind="merge-patch+json", fieldManager=api.HEARTBEAT_MANAGER)[0] == 200
+
+    def runs(body) -> bool:
+        """As the helper does, from the first moment on."""
+        beat = {"metadata": {"annotations": {api.HEARTBEAT_ANNOTATION: str(time.time())}}}
+        how = {"kind": "merge-patch+json", "fieldManager": api.HEARTBEAT_MANAGER}
+        assert jobs.api.send("PATCH", path, beat, **how)[0] == 200
+        return body["status"].get("phase") == "Running"
+
+    jobs.until("beating", runs, 60)
     beaten = time.monotonic()
 
     status = jobs.end("owned", 30)["status"]
-    jobs.nothing_left("owned", killed + 30 - time.monotonic())
+    jobs.nothing_left("owned")
+    assert time.monotonic() - killed < 45 * slowdown()
     assert (status["phase"], status["reason"]) == ("Succeeded", "OwnerGone")
     assert status["message"].startswith("Pod notebook has ended")
     status = jobs.end("lost", 30)["status"]

@@ -47,7 +47,6 @@ def test_each_worker_runs_the_code_and_its_end_is_told(jobs, start, wait_script)
     assert f"I am {second}" in jobs.log(second)
     line = jobs.kubectl("get", "dtj", "ends", "--no-headers").split()
     assert line[:5] == ["ends", "Running", "1/2", "1/2", "1"], line
-    jobs.release(first)
 
     jobs.until("stopped", lambda body: states(body) == ["running", "running"])
     jobs.patch("stopped", {"workers": {"stopped": [1]}})
@@ -59,6 +58,7 @@ def test_each_worker_runs_the_code_and_its_end_is_told(jobs, start, wait_script)
     )
     jobs.release(members(body)[0]["id"])
 
+    jobs.release(first)
     body = jobs.until("ends", lambda body: states(body) == ["succeeded", "failed"])
     assert "I am" in jobs.log(first), "its last lines can be read when its end is known"
 
@@ -78,15 +78,14 @@ def test_each_worker_runs_the_code_and_its_end_is_told(jobs, start, wait_script)
 
 def test_a_group_is_all_or_none_and_works_together(jobs, start):
     """The quota has room for two of three: none is left. Two find each other by name and by address."""
-    hard = {"pods": "2"}
-    jobs.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": hard}})
-    time.sleep(1)  # the quota controller counts first
+    jobs.quota(2)
     start("many", "import time; time.sleep(300)", replicas=3)
     body = jobs.end("many", 20)
     assert (body["status"]["phase"], body["status"]["reason"]) == ("Failed", "QuotaExceeded"), jobs.described(body)
     assert "exceeded quota: few" in body["status"]["message"]
     assert states(body) == ["failed"] * 3
     jobs.nothing_left("many")
+    jobs.quota(2, used=0)
 
     start(
         "pair",

@@ -137,7 +137,7 @@ def test_ten_thousand_small_files_take_seconds(tmp_path):
     manifest = store.store(folder, prefix="run", size_limit_bytes=None)
     seconds = time.monotonic() - started
     assert len(manifest.files) == 10_000
-    assert seconds < 40  # 4 on an idle machine
+    assert seconds < 40 * slowdown()  # 4 on an idle machine
     assert store.verify("run") == []
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -219,9 +220,11 @@ def test_an_unreachable_store_is_told_at_the_deadline(s3_store, proxy, run_folde
         proxy.stall = 10**6 if how == "silent" else 0
         proxy.cut_after, proxy.forever = (0, True) if how == "reset" else (None, False)
     started = time.monotonic()
-    with pytest.raises(StoreUnavailableError, match=r"no usable answer for [12] s") as caught:
+    with pytest.raises(StoreUnavailableError, match=r"no usable answer for \d+ s") as caught:
         store.store(run_folder, prefix="job/unreachable", size_limit_bytes=None)
-    assert 0.9 < time.monotonic() - started < 3 * slowdown()
+    elapsed = time.monotonic() - started
+    assert 0.9 < elapsed < 3 * slowdown()
+    assert 1 <= int(re.search(r"for (\d+) s", str(caught.value))[1]) <= elapsed + 0.5
     assert "s3://bucket/runs at http://127.0.0.1" in str(caught.value)
     assert "check that the store is up" in str(caught.value)
 
@@ -383,7 +386,7 @@ print(time.time())
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     ended = time.time()
     assert (done.returncode, done.stderr) == (0, "")
-    assert ended - float(done.stdout) < 2
+    assert ended - float(done.stdout) < 2 * slowdown()
 
 
 def test_a_hostile_manifest_in_the_bucket_writes_nothing_outside(s3_store, server, tmp_path):

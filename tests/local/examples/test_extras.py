@@ -1,11 +1,15 @@
 """The small extras as a user runs them, with the packages that they name."""
 
 import pandas as pd
-from example_runs import EXAMPLES, script_files, workers_of
+from example_runs import EXAMPLES, script_files, with_all_workers, workers_of
 
 
 def test_optuna_ends_bad_trials_early_and_both_workers_train(run_job):
-    run = run_job((EXAMPLES / "extras" / "optuna.yaml").read_text(), options=("--", "--trials", "14"), timeout=170)
+    run = run_job(
+        with_all_workers((EXAMPLES / "extras" / "optuna.yaml").read_text()),
+        options=("--", "--trials", "14"),
+        timeout=170,
+    )
     assert run.exit_code == 0, run.finished
     assert len(workers_of(run, "train")) == 2
     trials = pd.read_csv(run.folder / "trials.csv")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -28,9 +30,12 @@ HOST = "127.0.0.1"
 
 
 def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind((HOST, 0))
-        return taken.getsockname()[1]
+    """One that nobody listens at, and that nobody is given who asks for any: it is needed some seconds later."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as taken, contextlib.suppress(OSError):
+            taken.bind((HOST, port))
+            return port
 
 
 def until(condition, seconds=30.0, what="it"):
@@ -74,7 +79,8 @@ class Pod:
 
         family = psutil.Process(self.process.pid)
         for process in [family, *family.children(recursive=True)]:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # its parent's end may have ended it
+                process.kill()
 
 
 @dataclass
@@ -137,7 +143,7 @@ class Pods:
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
         request = urllib.request.Request(f"http://{HOST}:{self.http_port}{path}", headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=5) as reply:
+            with urllib.request.urlopen(request, timeout=5 * slowdown()) as reply:
                 return reply.status, json.loads(reply.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -256,7 +262,7 @@ class Host:
             **env,
         )
         with distributed.Client(self.address, set_as_default=False) as client:
-            client.wait_for_workers(1, timeout=20)
+            client.wait_for_workers(1, timeout=20 * slowdown())
 
     def end(self) -> None:
         for process in reversed(self.processes):

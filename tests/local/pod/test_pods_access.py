@@ -8,6 +8,7 @@ import sys
 from urllib.parse import urlencode
 
 import pytest
+from machine import slowdown
 
 from dask_training.artifacts import ArtifactStore
 
@@ -15,10 +16,10 @@ CONNECT = """\
 import sys
 from distributed import Client
 from distributed.security import Security
-address, ca, leaf = sys.argv[1:]
+address, ca, leaf, timeout = sys.argv[1:]
 security = Security(tls_ca_file=ca, tls_client_cert=leaf, tls_client_key=leaf, require_encryption=True) if ca else None
 try:
-    client = Client(address, security=security, timeout=3)
+    client = Client(address, security=security, timeout=float(timeout))
 except (OSError, TimeoutError) as error:
     print("refused", type(error).__name__)
 else:
@@ -27,10 +28,10 @@ else:
 """
 
 
-def connect(address, ca="", leaf=""):
+def connect(address, ca="", leaf="", timeout=3.0):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
-    command = [sys.executable, "-c", CONNECT, address, str(ca), str(leaf)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False).stdout
+    command = [sys.executable, "-c", CONNECT, address, str(ca), str(leaf), str(timeout)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False).stdout
 
 
 def test_only_this_jobs_certificates_are_let_in(pods, wait_until, tmp_path):
@@ -41,7 +42,7 @@ def test_only_this_jobs_certificates_are_let_in(pods, wait_until, tmp_path):
         leaf = attempt.certificates.leaves["client"]
         (tmp_path / f"{name}.pem").write_bytes(leaf.certificate + leaf.key)
         (tmp_path / f"{name}-ca.pem").write_bytes(attempt.certificates.ca)
-    assert connect(mine.address, tmp_path / "mine-ca.pem", tmp_path / "mine.pem") == "connected 1\n"
+    assert connect(mine.address, tmp_path / "mine-ca.pem", tmp_path / "mine.pem", timeout=60) == "connected 1\n"
     assert "refused" in connect(mine.address, tmp_path / "other-ca.pem", tmp_path / "other.pem")
     assert "refused" in connect(mine.address, tmp_path / "mine-ca.pem", tmp_path / "other.pem")
     assert "refused" in connect(mine.address.replace("tls:", "tcp:"))
@@ -83,7 +84,7 @@ def test_the_dashboard_is_served_where_it_is_asked_for(pods, wait_until):
     wait_until(lambda: attempt.status()[0] == 200)
 
     def page(path):
-        connection = http.client.HTTPConnection("127.0.0.1", attempt.http_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", attempt.http_port, timeout=10 * slowdown())
         try:
             connection.request("GET", path)
             reply = connection.getresponse()
@@ -112,7 +113,7 @@ def reader(pods, tmp_path, wait_until):
     attempt.start("reader", DASK_TRAINING_READER_PORT=str(port))
 
     def ask(place, token="secret", **query):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10 * slowdown())
         try:
             headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
             connection.request("GET", f"{place}?{urlencode(query)}", headers=headers)

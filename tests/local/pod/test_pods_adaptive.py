@@ -14,6 +14,8 @@ def note(what):
 
 def work(n):
     note(f"work-{{n}}")
+    while n > 20 and not os.path.exists({joined!r}):  # so that there is something left for those who come later
+        time.sleep(0.05)
     time.sleep(0.25)
     return n * n
 
@@ -33,9 +35,9 @@ print("kept", sum(map(sum, client.gather(held))))
 
 
 def test_workers_that_come_later_work_and_the_idle_ones_leave_all_that_they_know(pods, wait_until, tmp_path):
-    counted, go = tmp_path / "counted", tmp_path / "go"
+    counted, joined, go = (tmp_path / name for name in ("counted", "joined", "go"))
     workers = {"replicas": 1, "minReplicas": 1, "maxReplicas": 3}
-    attempt = pods(SCRIPT.format(counted=str(counted), go=str(go)), spec={"workers": workers})
+    attempt = pods(SCRIPT.format(counted=str(counted), joined=str(joined), go=str(go)), spec={"workers": workers})
     attempt.start_cluster(1)
     runner = attempt.start("runner")
     wait_until(lambda: (attempt.status()[1].get("target") or 0) >= 3, what="asking for three workers")
@@ -43,6 +45,8 @@ def test_workers_that_come_later_work_and_the_idle_ones_leave_all_that_they_know
     names = [f"forest-12345-1-worker-{number}" for number in range(3)]
     for name in names[1:]:
         attempt.start("worker", name)
+    wait_until(lambda: attempt.status()[1].get("workers") == 3, what="the late workers")
+    joined.touch()
     wait_until(lambda: "held" in runner.printed, what="the work's end")
     status = wait_until(lambda: found if len((found := attempt.status()[1])["idleWorkers"]) == 3 else None)
     assert status["target"] == 0

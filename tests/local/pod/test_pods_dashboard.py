@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+from machine import slowdown
+
 SCRIPT = """
 import time
 from joblib import Parallel, delayed
@@ -42,6 +44,7 @@ PAGES = [
 def test_a_job_at_work_is_seen_on_every_page(pods, wait_until):
     attempt = pods(SCRIPT, env={"DASK_TRAINING_DASHBOARD": "true"})
     attempt.start_cluster(2)
+    wait_until(lambda: attempt.status()[1].get("workers") == 2)
     attempt.start("runner")
     wait_until(lambda: (attempt.status()[1].get("progress") or {}).get("done", 0) > 2, 60)
 
@@ -70,4 +73,4 @@ def test_a_job_at_work_is_seen_on_every_page(pods, wait_until):
 def shown(port, path) -> str:
     """The names in a page's tables, as a browser gets them over its websocket, once there are some."""
     command = [sys.executable, "-c", SHOWN, f"http://127.0.0.1:{port}{path}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=60 * slowdown(), check=True).stdout

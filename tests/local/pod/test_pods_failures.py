@@ -120,6 +120,7 @@ def test_a_scheduler_and_workers_end_at_once_on_sigterm(pods, wait_until):
     attempt.start_cluster(2)
     wait_until(lambda: attempt.status()[1].get("workers") == 2)
     waiting = attempt.start("worker", "forest-12345-1-worker-2", DASK_SCHEDULER_ADDRESS="tls://127.0.0.1:9")
+    wait_until((waiting.root / "work" / "pod.log").exists, what="the worker's init")
     attempt.pods["scheduler"].kill(signal.SIGTERM)
     assert attempt.pods["scheduler"].wait(5) == 0
     assert [attempt.worker(number).wait(5) for number in (0, 1)] == [0, 0]  # it said goodbye
@@ -220,11 +221,13 @@ def test_a_store_that_fails_at_the_end_says_that_the_files_are_lost(pods, tmp_pa
 
 def test_orphans_are_reaped_and_gone_with_the_pod(pods):
     attempt = pods(
-        "import subprocess, time\n"
+        "import os, subprocess, time, psutil\n"
         "subprocess.run(['sh', '-c', 'setsid sleep 0.1 & setsid sleep 300 & exit 0'])\n"
-        "time.sleep(0.5)\n"
-        "print('zombies', subprocess.run(['sh', '-c', 'ps -eo stat,args | grep -c \"^Z.*[s]leep\"'],"
-        " capture_output=True, text=True).stdout)\n"
+        "init, end = psutil.Process().parent().parent(), time.monotonic() + 30\n"
+        "while len(left := [each for each in init.children() if each.pid != os.getppid()]) != 1:\n"
+        "    assert time.monotonic() < end, left\n"
+        "    time.sleep(0.02)\n"
+        "print('left', left[0].cmdline()[-1], left[0].status())\n"
     )
     runner = attempt.run()
-    assert "zombies 0" in runner.printed
+    assert "left 300 sleeping" in runner.printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import time
@@ -10,7 +11,7 @@ import time
 import cloudpickle
 import distributed
 import pytest
-from machine import give_up_at
+from machine import give_up_at, slowdown
 
 SCRIPT = """\
 import os
@@ -182,12 +183,14 @@ def test_a_cluster_that_goes_ends_the_attempt(pods, host, wait_until):
 
 
 def test_workers_that_do_not_come_end_it_at_the_deadline(pods, host, wait_until):
-    _, start = guest(pods, host, "print(1)", startupDeadlineSeconds=4, workers={"replicas": 2, "minReplicas": 2})
+    seconds = math.ceil(4 * slowdown())
+    workers = {"replicas": 2, "minReplicas": 2}
+    _, start = guest(pods, host, "print(1)", startupDeadlineSeconds=seconds, workers=workers)
     runner = start("runner")
     assert runner.wait(30) == 124, runner.printed
     assert runner.termination.reason == "StartupDeadlineExceeded"
     first, second = runner.termination.message.splitlines()
-    assert first.startswith("1 of 2 workers (spec.workers.minReplicas) were connected after 4 s")
+    assert first.startswith(f"1 of 2 workers (spec.workers.minReplicas) were connected after {seconds} s")
     assert second == "They are those of DaskCluster 'shared': kubectl get pods -l dask.org/cluster-name=shared"
 
 

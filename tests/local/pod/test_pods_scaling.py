@@ -11,25 +11,33 @@ from joblib import Parallel, delayed
 def work(n):
     with open({counted!r}, "a") as file:
         file.write(f"{{n}}\\n")
+    while not os.path.exists({told!r}):  # all workers have a task when two are told to leave
+        time.sleep(0.01)
     time.sleep({seconds})
     return n * n
 
-print("sum", sum(Parallel(n_jobs=-1, batch_size=1)(delayed(work)(n) for n in range({tasks}))))
+total = sum(Parallel(n_jobs=-1, batch_size=1)(delayed(work)(n) for n in range({tasks})))
+while not os.path.exists({left!r}):
+    time.sleep(0.01)
+print("sum", total)
 """
 
 
 @pytest.mark.parametrize(("tasks", "seconds"), [(40, 0.2), (6, 3.0)])
 def test_scaling_down_loses_no_result_and_repeats_no_task(pods, wait_until, tmp_path, tasks, seconds):
-    counted = tmp_path / "counted"
-    attempt = pods(COUNTING.format(counted=str(counted), tasks=tasks, seconds=seconds))
+    counted, told, left = (tmp_path / name for name in ("counted", "told", "left"))
+    files = {"counted": str(counted), "told": str(told), "left": str(left)}
+    attempt = pods(COUNTING.format(**files, tasks=tasks, seconds=seconds))
     attempt.start_cluster(3)
     wait_until(lambda: attempt.status()[1].get("workers") == 3)
     runner = attempt.start("runner")
     wait_until(lambda: counted.exists() and len(counted.read_text().split()) >= 3)
     for number in (0, 1):
         attempt.worker(number).kill(signal.SIGTERM)
+    told.touch()
     assert [attempt.worker(number).wait(30) for number in (0, 1)] == [0, 0]
     assert runner.process.poll() is None
+    left.touch()
     assert runner.wait() == 0, runner.printed
     assert f"sum {sum(n * n for n in range(tasks))}" in runner.printed
     assert sorted(map(int, counted.read_text().split())) == list(range(tasks))

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from distributed import Client
 from distributed.security import Security
+from machine import slowdown
 
 from dask_training import api
 from dask_training.certificates import make_certificates
@@ -48,8 +49,8 @@ def test_a_client_comes_from_within_and_by_a_port_forward_and_is_counted(session
     assert told(attempt)["clients"] == 0
     assert told(attempt)["noClientSeconds"] >= 0
     for host in (POD, "127.0.0.1"):
-        with Client(f"tls://{host}:{attempt.scheduler_port}", security=security, timeout=10) as client:
-            assert client.submit(sum, [1, 2]).result(timeout=20) == 3
+        with Client(f"tls://{host}:{attempt.scheduler_port}", security=security, timeout=10 * slowdown()) as client:
+            assert client.submit(sum, [1, 2]).result(timeout=20 * slowdown()) == 3
             assert (told(attempt)["clients"], told(attempt)["noClientSeconds"]) == (1, None)
     wait_until(lambda: told(attempt)["clients"] == 0)
     assert told(attempt)["noClientSeconds"] < 10
@@ -58,7 +59,7 @@ def test_a_client_comes_from_within_and_by_a_port_forward_and_is_counted(session
 def test_a_client_may_shut_its_cluster_down(session, wait_until):
     attempt, security = session
     wait_until(lambda: told(attempt).get("workers") == 1)
-    client = Client(attempt.env[api.Env.SCHEDULER_ADDRESS], security=security, timeout=10)
+    client = Client(attempt.env[api.Env.SCHEDULER_ADDRESS], security=security, timeout=10 * slowdown())
     client.shutdown()
     assert attempt.pods["scheduler"].wait(20) == 0
     assert attempt.pods["scheduler"].termination is None, "the operator takes that for its client's will"

@@ -33,7 +33,7 @@ def test_two_workers_say_hello_with_their_ids(project):
     assert awaited["failures"] == []
     assert {worker["status"] for worker in listed} == {"succeeded"}
     assert all(worker["created_at"] <= worker["running_at"] <= worker["finished_at"] for worker in listed)
-    assert all(0 < worker["duration"] < 10 * slowdown() for worker in listed)
+    assert all(0 <= worker["duration"] < 10 * slowdown() for worker in listed)
 
 
 def test_workers_connect_to_a_master_that_listens(project):
@@ -297,7 +297,7 @@ def test_nothing_is_left_of_a_session_that_is_killed(project, number):
         child = int(line.split()[1])
         try:
             process.send_signal(number)
-            process.wait(10)
+            process.wait(60)
             assert project.left(within=3.0, but=child) == []
             assert psutil.pid_exists(child)
         finally:
@@ -357,7 +357,7 @@ def test_trap_c_nobody_sleeps_for_readiness(project):
         result(time.monotonic() - began)
         """
     )
-    assert ended.result < 3.0
+    assert ended.result < 3.0 * slowdown()
 
 
 def test_trap_d_the_reason_is_shown_before_an_error_is_raised(project):
