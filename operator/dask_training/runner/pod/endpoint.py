@@ -23,7 +23,7 @@ _RUNNER_GONE_SECONDS = 120.0
 
 
 class JobState(SchedulerPlugin):
-    """What the runner says of the job, and how many workers were lost; without `has_runner` nobody is missed."""
+    """What the runner says of the job; without `has_runner` nobody is missed."""
 
     name = "dask-training-job"
 
@@ -32,7 +32,6 @@ class JobState(SchedulerPlugin):
         self._usage = usage
         self._has_runner = has_runner
         self.news = JobNews()
-        self.restarts = 0
         self._runner: str | None = None
         self._ending: asyncio.TimerHandle | None = None
 
@@ -46,11 +45,6 @@ class JobState(SchedulerPlugin):
             return  # any task may log an event
         if self.news.ended:
             self._end_in(_LINGER_SECONDS, "the job has ended")
-
-    def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:  # noqa: ARG002 - upstream's
-        """Counts the workers that were lost."""
-        if not kwargs.get("expected", False):
-            self.restarts += 1
 
     def add_client(self, scheduler: Scheduler, client: str) -> None:  # noqa: ARG002 - upstream's
         """Takes note of the runner, which is there before anybody else."""
@@ -79,7 +73,6 @@ class JobState(SchedulerPlugin):
             "progress": msgspec.to_builtins(self.news.progress),
             "metrics": self.news.metrics,
             "versions": self.news.versions,
-            "restarts": self.restarts,
             "queued": len(scheduler.queued) + len(scheduler.unrunnable),
             "processing": sum(len(worker.processing) for worker in scheduler.workers.values()),
             "idleSeconds": usage.idle_seconds,
