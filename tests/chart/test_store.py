@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -18,7 +17,7 @@ import botocore.exceptions
 import botocore.session
 import pytest
 from botocore.config import Config
-from machine import give_up_at
+from machine import free_port, give_up_at
 
 from dask_training.handlers.store_accounts import Account, RootCredentials, StoreAdmin, sign
 
@@ -26,12 +25,6 @@ from dask_training.handlers.store_accounts import Account, RootCredentials, Stor
 @pytest.fixture(scope="module")
 def versitygw(tool) -> str:
     return tool("versitygw")
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
 
 
 class Store:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from machine import give_up_at
+from machine import free_port, give_up_at
 from modules import load_module
 
 SYSTEM, DEPLOYMENT = "dask-training-system", "dask-training-operator"
@@ -58,7 +58,7 @@ class Host:
             "WATCH_NAMESPACES": self.namespace,
             "RUNTIME_IMAGE": "dask-training-runtime:dev",
             "KEY_FILE": str(self.key),
-            "HEALTH_PORT": str(_free_port()),
+            "HEALTH_PORT": str(free_port()),
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(prefix)}
         environment = kept | {prefix + name: value for name, value in values.items()} | {"KUBECONFIG": str(kubeconfig)}
@@ -73,14 +73,6 @@ class Host:
             if self.process is not None and self.process.poll() is None:
                 self.process.send_signal(signal.SIGKILL)
                 self.process.wait(10)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,11 @@
-"""What else the machine has to do while a test looks at its watch."""
+"""The machine that the tests share: how much else it has to do, and which of its ports are free."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
+import socket
 import time
 
 
@@ -15,3 +18,12 @@ def slowdown() -> float:
 def give_up_at(seconds: float) -> float:
     """Until when, by time.monotonic, to wait for what takes so many seconds at most on a machine at rest."""
     return time.monotonic() + seconds * slowdown()
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """One that nobody listens at, and that nobody is given who asks for any: it may be needed some seconds later."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 30_000)
+        with socket.socket() as taken, contextlib.suppress(OSError):
+            taken.bind((host, port))
+            return port

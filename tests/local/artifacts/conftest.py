@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from machine import free_port, give_up_at
 
 from dask_training.artifacts import ArtifactStore
 from dask_training.artifacts.s3_storage import S3Storage
@@ -34,15 +35,14 @@ class Server:
     def __init__(self, root: Path, log: Path) -> None:
         self.root = root
         (root / "bucket").mkdir(parents=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         binary = Path(sysconfig.get_path("scripts")) / "rclone"
         command = [str(binary), "serve", "s3", "--addr", f"127.0.0.1:{self.port}", "--auth-key", f"{KEY},{SECRET}"]
         command += ["--config", str(log.with_suffix(".conf")), str(root)]
         self._log = log.open("wb")
         self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        for _ in range(200):
+        deadline = give_up_at(20)
+        while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             time.sleep(0.05)
@@ -57,7 +57,7 @@ class Server:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
         self._log.close()
 
 
@@ -373,7 +373,7 @@ class Zygote:
 
     def stop(self) -> None:
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
         self._process.stdout.close()
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from machine import give_up_at, slowdown
+from machine import free_port, give_up_at, slowdown
 
 from dask_training import api, termination
 from dask_training.artifacts import ArtifactStore
@@ -27,15 +25,6 @@ from dask_training.certificates import make_certificates
 UID = "0a1b2c3d-0000-4000-8000-000000000000"
 TOKEN = "0123456789abcdef"
 HOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    """One that nobody listens at, and that nobody is given who asks for any: it is needed some seconds later."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as taken, contextlib.suppress(OSError):
-            taken.bind((HOST, port))
-            return port
 
 
 def until(condition, seconds=30.0, what="it"):

@@ -9,7 +9,7 @@ import sys
 
 import psutil
 import pytest
-from machine import slowdown
+from machine import free_port, slowdown
 
 
 def test_two_workers_say_hello_with_their_ids(project):
@@ -394,10 +394,7 @@ def test_dask_worker_runs_as_cloudera_scripts_call_it(project):
     """`!dask-worker`, which Dask itself does not bring any more, with a scheduler in another worker."""
     ended = project.run(
         """
-        import socket
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = PORT
         scheduler = launch_workers(1, 1, 2, code=f"!dask-scheduler --host 127.0.0.1 --port {port} --no-dashboard")
         address = f"tcp://{await_workers(scheduler, wait_for_completion=False)['workers'][0]['ip_address']}:{port}"
         launch_workers(1, 3, 2, code=f"!dask-worker {address} --no-dashboard")
@@ -406,7 +403,7 @@ def test_dask_worker_runs_as_cloudera_scripts_call_it(project):
             client.wait_for_workers(1, timeout=30)
             result([list(client.nthreads().values()), client.submit(sum, [1, 2, 3]).result()])
         stop_workers()
-        """
+        """.replace("PORT", str(free_port()))
     )
     assert ended.result == [[3], 6]
 

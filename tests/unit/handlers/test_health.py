@@ -3,10 +3,10 @@
 import asyncio
 import json
 import logging
-import socket
 
 import aiohttp
 import pytest
+from machine import free_port
 
 from dask_training.handlers.health import HealthServer, WatchProgress
 from dask_training.handlers.logs import JSONFormatter, TextFormatter, about
@@ -93,9 +93,7 @@ def test_the_trace_sees_lists_and_watches_of_a_real_session(run, until, kubernet
 
 @pytest.fixture
 def port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    return free_port()
 
 
 def test_probes_say_what_is_wrong(run, port, caplog):

@@ -4,12 +4,11 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import time
 
 import aiohttp
 import pytest
-from machine import slowdown
+from machine import free_port, slowdown
 
 from dask_training.handlers import main
 from dask_training.kube.resources import JOBS
@@ -21,10 +20,7 @@ KEY = ("team", "forest")
 
 @pytest.fixture
 def settings():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    return OperatorSettings(namespace="system", health_port=port, lease_name="op", key=b"0123456789abcdef")
+    return OperatorSettings(namespace="system", health_port=free_port(), lease_name="op", key=b"0123456789abcdef")
 
 
 @pytest.fixture
