@@ -6,6 +6,7 @@ The cluster is that of `make kind`. One that is there is used and stays; one tha
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 import sharing
 import streams
 import yaml
-from machine import give_up_at
+from machine import wait_until
 from programs import search_path
 
 HERE = Path(__file__).parent
@@ -283,20 +284,10 @@ def apply(kind_cluster, namespace) -> Callable[..., str]:
     return apply
 
 
-def wait_until(predicate: Callable[[], object], timeout: float = 60, every: float = 0.2) -> object:
-    """The first true value of the predicate; fails when there is none in time."""
-    deadline = give_up_at(timeout)
-    while not (value := predicate()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"after {timeout} s the last value is still {value!r}")
-        time.sleep(every)
-    return value
-
-
 @pytest.fixture
 def wait_for() -> Callable[..., object]:
-    """Called with a predicate and a timeout: the predicate's first true value; fails when there is none in time."""
-    return wait_until
+    """`wait_until`, with less haste: most predicates ask kubectl."""
+    return functools.partial(wait_until, every=0.2)
 
 
 @pytest.fixture

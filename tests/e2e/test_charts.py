@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from machine import give_up_at, slowdown
+from machine import slowdown, wait_until
 
 from dask_training.kube.rbac import RULES, Scope
 
@@ -147,19 +147,12 @@ def job(name: str, script: str) -> dict:
     }
 
 
-def until(what: Callable[[], object], timeout: float = 60) -> object:
-    """The first true value of `what`."""
-    deadline = give_up_at(timeout)
-    while not (value := what()):
-        assert time.monotonic() < deadline, f"not within {timeout} s"
-        time.sleep(0.3)
-    return value
-
-
 def start(tools: Tools, namespace: str, name: str = "waits") -> str:
     """Starts a job whose script waits for `go`; returns its runner's pod when the job is Running."""
     tools.apply(namespace, job(name, WAIT + KEEPS))
-    until(lambda: tools.get(f"dasktrainingjob/{name}", "-n", namespace).get("status", {}).get("phase") == "Running")
+    wait_until(
+        lambda: tools.get(f"dasktrainingjob/{name}", "-n", namespace).get("status", {}).get("phase") == "Running"
+    )
     label = f"dask-training.io/job={name},dask-training.io/role=runner"
     [runner] = tools.get("pods", "-n", namespace, "-l", label)["items"]
     return runner["metadata"]["name"]
@@ -369,5 +362,7 @@ def test_a_job_from_the_job_s_chart_runs_and_goes_with_its_release(release, tool
     tools.helm("install", "mine", JOB_CHART, *options, stdin=yaml.safe_dump(values))
     assert complete(tools, team, "mine")["status"]["artifacts"]["files"] > 0
     tools.helm("uninstall", "mine", "--namespace", team)
-    until(lambda: not tools.get("dtj,pods,configmaps", "-n", team, "-l", "app.kubernetes.io/instance=mine")["items"])
-    until(lambda: not tools.get("pods,services", "-n", team)["items"])
+    wait_until(
+        lambda: not tools.get("dtj,pods,configmaps", "-n", team, "-l", "app.kubernetes.io/instance=mine")["items"]
+    )
+    wait_until(lambda: not tools.get("pods,services", "-n", team)["items"])

@@ -7,6 +7,10 @@ import os
 import random
 import socket
 import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 
 def slowdown() -> float:
@@ -18,6 +22,16 @@ def slowdown() -> float:
 def give_up_at(seconds: float) -> float:
     """Until when, by time.monotonic, to wait for what takes so many seconds at most on a machine at rest."""
     return time.monotonic() + seconds * slowdown()
+
+
+def wait_until(predicate: Callable[[], object], timeout: float = 60.0, *, every: float = 0.02, what: str = "it") -> Any:
+    """The predicate's first true value; fails when there is none in so many seconds, of a machine at rest."""
+    started, deadline = time.monotonic(), give_up_at(timeout)
+    while not (value := predicate()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not come true: still {value!r} after {time.monotonic() - started:.0f} s")
+        time.sleep(every)
+    return value
 
 
 def free_port(host: str = "127.0.0.1") -> int:

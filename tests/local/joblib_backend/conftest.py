@@ -8,14 +8,13 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import joblib
 import joblib.parallel
 import pytest
 from distributed import Client
-from machine import give_up_at
+from machine import slowdown, wait_until
 
 from dask_training.joblib_backend import register
 
@@ -32,7 +31,7 @@ class Processes:
         self.workers: list[subprocess.Popen] = []
         file = folder / "scheduler.json"
         self.scheduler = self._start("dask_scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
-        self.address = _poll(
+        self.address = wait_until(
             lambda: file.exists() and file.read_text().strip() and json.loads(file.read_text())["address"]
         )
 
@@ -70,14 +69,6 @@ class Processes:
                 process.wait()
 
 
-def _poll(claim, seconds: float = START_SECONDS):
-    deadline = give_up_at(seconds)
-    while not (value := claim()):
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.01)
-    return value
-
-
 @contextlib.contextmanager
 def _cluster(folder: Path, workers: int, threads: int = 1):
     processes = Processes(folder)
@@ -86,7 +77,7 @@ def _cluster(folder: Path, workers: int, threads: int = 1):
             processes.add_worker(threads)
         with Client(processes.address) as client:
             if workers:
-                client.wait_for_workers(workers, timeout=START_SECONDS)
+                client.wait_for_workers(workers, timeout=START_SECONDS * slowdown())
             processes.client = client
             yield processes
     finally:
@@ -95,8 +86,8 @@ def _cluster(folder: Path, workers: int, threads: int = 1):
 
 @pytest.fixture
 def poll():
-    """Wait until a claim holds; gives its value, fails after 30 s."""
-    return _poll
+    """`wait_until`, for tests."""
+    return wait_until
 
 
 @pytest.fixture
@@ -128,7 +119,7 @@ def registered():
 def no_threads_left():
     """Fails a test that leaves one of the backend's threads running."""
     yield
-    _poll(lambda: not any(thread.name == "dask-training-joblib" for thread in threading.enumerate()), 5)
+    wait_until(lambda: not any(thread.name == "dask-training-joblib" for thread in threading.enumerate()), 5)
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import machine
 import pytest
-from machine import free_port, give_up_at, slowdown
+from machine import free_port, slowdown
 
 from dask_training import api, termination
 from dask_training.artifacts import ArtifactStore
@@ -25,15 +25,6 @@ from dask_training.certificates import make_certificates
 UID = "0a1b2c3d-0000-4000-8000-000000000000"
 TOKEN = "0123456789abcdef"
 HOST = "127.0.0.1"
-
-
-def until(condition, seconds=30.0, what="it"):
-    """Waits until the condition holds and returns what it gave."""
-    deadline = give_up_at(seconds)
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
-        time.sleep(0.02)
-    return found
 
 
 @dataclass
@@ -234,7 +225,7 @@ class Host:
     def start_scheduler(self, **env: str) -> None:
         file = self.folder / "scheduler.json"
         self.start("scheduler", "--host", HOST, "--port", "0", "--no-dashboard", "--scheduler-file", str(file), **env)
-        until(lambda: file.exists() and file.read_text().strip(), what="the scheduler")
+        machine.wait_until(lambda: file.exists() and file.read_text().strip(), what="the scheduler")
 
     def start_worker(self, **env: str) -> None:
         import distributed
@@ -275,5 +266,5 @@ def host(tmp_path):
 
 @pytest.fixture
 def wait_until():
-    """The function `until` of this file."""
-    return until
+    """`wait_until`, for tests."""
+    return machine.wait_until

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from distributed import Scheduler, Worker
 from distributed.security import Security
-from machine import give_up_at
+from machine import wait_until
 from modules import load_module
 
 _FAKES = Path(__file__).parents[2] / "unit" / "client" / "conftest.py"
@@ -142,13 +141,5 @@ def operator(api, tmp_path, monkeypatch):
 
 @pytest.fixture
 def until():
-    """Waits for a predicate, and gives its value."""
-
-    def until(predicate, seconds=20.0):
-        deadline = give_up_at(seconds)
-        while not (value := predicate()):
-            assert time.monotonic() < deadline, f"still {value!r} after {seconds} s"
-            time.sleep(0.02)
-        return value
-
-    return until
+    """`wait_until`, for tests."""
+    return wait_until

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from machine import give_up_at, slowdown
+from machine import slowdown, wait_until
 
 from dask_training.api import Phase, Reason
 from dask_training.client import following
@@ -193,22 +193,15 @@ def follow(client, name: str = "flights", **options):
     return events, end, stop
 
 
-def until(predicate, timeout: float = 5) -> None:
-    deadline = give_up_at(timeout)
-    while not predicate():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_output_comes_while_it_is_printed_and_before_the_end(client, api, log_script):
     job = api.job(phase="Starting", attempt=1)
     api.logs["flights-runner"] = log = log_script("first")
     log.ended = False
     events, end, _ = follow(client)
-    until(lambda: events)
+    wait_until(lambda: events)
     pod = api.pod("flights-runner", "runner", job)
     api.status(phase="Running")
-    until(lambda: any(isinstance(event, Output) for event in events))
+    wait_until(lambda: any(isinstance(event, Output) for event in events))
     log.add("last")
     api.put("/api/v1/namespaces/default/pods", pod | {"status": {**pod["status"], "phase": "Succeeded"}})
     api.status(**DONE)
@@ -228,7 +221,7 @@ def test_watches_that_break_in_the_middle_of_an_event_lose_nothing(client, api):
     api.job(phase="Starting", attempt=1)
     api.cut_watches_after = 1
     events, end, _ = follow(client, output=False)
-    until(lambda: events)
+    wait_until(lambda: events)
     for number in range(6):
         api.status(phase="Running", progress={"done": number})
         time.sleep(0.15)
@@ -243,7 +236,7 @@ def test_a_server_that_is_down_for_a_while_is_waited_for(client, api):
     api.job(phase="Running", attempt=1)
     api.cut_watches_after = 0
     events, end, _ = follow(client, output=False)
-    until(lambda: events)
+    wait_until(lambda: events)
     api.faults += [("GET", "flights", 503, {"message": "restarting"})] * 6
     api.status(**DONE)
     assert end(20).phase is Phase.SUCCEEDED
@@ -252,7 +245,7 @@ def test_a_server_that_is_down_for_a_while_is_waited_for(client, api):
 def test_a_deleted_job_ends_it(client, api):
     api.job(phase="Running", attempt=1)
     events, end, _ = follow(client, output=False)
-    until(lambda: events)
+    wait_until(lambda: events)
     api.remove(JOBS, "flights")
     assert isinstance(end(), NotFoundError)
 
@@ -270,7 +263,7 @@ def test_a_job_made_anew_under_its_name_is_another_one(client, api):
 def test_stopping_leaves_the_job_alone(client, api):
     api.job(phase="Running", attempt=1)
     events, end, stop = follow(client, output=False)
-    until(lambda: events)
+    wait_until(lambda: events)
     stop.set()
     assert end(3) is None
     assert not [request for request in api.requests if request[0] != "GET"]
@@ -280,7 +273,7 @@ def test_a_job_that_no_operator_looks_at_is_said_once(client, api, monkeypatch):
     monkeypatch.setattr(following, "OPERATOR_SECONDS", 0.3)
     api.job()
     events, end, stop = follow(client)
-    until(lambda: any(isinstance(event, Notice) for event in events))
+    wait_until(lambda: any(isinstance(event, Notice) for event in events))
     time.sleep(0.6)
     stop.set()
     end()
@@ -294,10 +287,10 @@ def test_the_output_of_each_attempt_is_shown(client, api, log_script):
         api.pod(f"run-{attempt}", "runner", job, attempt=attempt, phase="Failed")
         api.logs[f"run-{attempt}"] = log_script(f"attempt {attempt}")
     events, end, _ = follow(client)
-    until(lambda: any(isinstance(event, Output) for event in events))
+    wait_until(lambda: any(isinstance(event, Output) for event in events))
     lost = {"number": 1, "reason": "RunnerKilled", "message": "gone"}
     api.status(phase="Running", attempt=2, attempts=[lost])
-    until(lambda: sum(isinstance(event, Output) for event in events) == 2)
+    wait_until(lambda: sum(isinstance(event, Output) for event in events) == 2)
     api.status(**DONE | {"attempt": 2})
     end()
     assert [event.line for event in events if isinstance(event, Output)] == ["attempt 1", "attempt 2"]
@@ -354,10 +347,10 @@ def test_a_container_that_starts_again_goes_on_in_the_same_log(client, api, log_
     reader = PodLog(client.connection, "default", "p")
     thread = threading.Thread(target=lambda: found.extend(reader.lines(follow=True)))
     thread.start()
-    until(lambda: log.streams >= 2)  # it looks again while the pod runs
+    wait_until(lambda: log.streams >= 2)  # it looks again while the pod runs
     log.lines.clear()
     log.add("after")
-    until(lambda: log.streams >= 4)
+    wait_until(lambda: log.streams >= 4)
     api.put("/api/v1/namespaces/default/pods", pod | {"status": {**pod["status"], "phase": "Succeeded"}})
     thread.join(5)
     assert found == ["before", "after"]
