@@ -41,7 +41,7 @@ def launch(namespace):
 def works(client) -> bool:
     """What was under way when the connection was cut is cancelled; what comes later is not."""
     try:
-        return client.status == "running" and client.submit(operator.add, 2, 2, pure=False).result(timeout=30) == 4
+        return client.status == "running" and client.submit(operator.add, 2, 2, pure=False).result(timeout=60) == 4
     except CancelledError:
         return False
 
@@ -49,7 +49,7 @@ def works(client) -> bool:
 def answers(url: str) -> bool:
     """The dashboard is there some seconds after the scheduler: its imports give way to the first tasks."""
     try:
-        with urllib.request.urlopen(url, timeout=30) as page:
+        with urllib.request.urlopen(url, timeout=60) as page:
             return page.status == 200
     except OSError:  # HTTPError is one
         return False
@@ -61,7 +61,7 @@ def test_a_cluster_of_ones_own_from_outside(launch, left, wait_for, kubectl, nam
     with launch(code=tmp_path / "my_helper.py", env={"GREETING": "hello"}, tags=tags, name="mine") as cluster:
         assert cluster.scheduler_address.startswith("tls://127.0.0.1:")
         with Client(cluster) as client:
-            assert client.submit(operator.add, 1, 2).result(timeout=30) == 3
+            assert client.submit(operator.add, 1, 2).result(timeout=60) == 3
 
             def on_worker():
                 import os
@@ -71,22 +71,22 @@ def test_a_cluster_of_ones_own_from_outside(launch, left, wait_for, kubectl, nam
                 print("said on the worker", flush=True)
                 return my_helper.answer(), os.environ["GREETING"]
 
-            assert client.submit(on_worker).result(timeout=30) == (42, "hello")
+            assert client.submit(on_worker).result(timeout=60) == (42, "hello")
             cluster.scale(2)
             cluster.wait_for_workers(2, timeout=60)
             assert "workers=2" in repr(cluster)
             # By address, for code that knows no cluster.
             with Client(cluster.scheduler_address, set_as_default=False) as second:
                 assert len(second.scheduler_info()["workers"]) == 2
-            wait_for(lambda: "said on the worker" in "".join(cluster.get_logs().values()), timeout=20)
+            wait_for(lambda: "said on the worker" in "".join(cluster.get_logs().values()), timeout=60)
             assert {"Cluster", "Scheduler"} < set(cluster.get_logs())
-            wait_for(lambda: answers(cluster.dashboard_link), timeout=30)
+            wait_for(lambda: answers(cluster.dashboard_link), timeout=60)
 
             # The way to the scheduler is cut: the client and the cluster find a new one.
             for tunnel in cluster._backend._tunnels:
                 tunnel.cut()
-            wait_for(lambda: works(client), timeout=30)
-            cluster.wait_for_workers(2, timeout=30)
+            wait_for(lambda: works(client), timeout=60)
+            cluster.wait_for_workers(2, timeout=60)
 
         (mine,) = list_clusters(namespace=namespace)
         assert (mine.name, mine.phase, mine.owner) == ("mine", "Running", "")
@@ -106,7 +106,7 @@ def test_a_cluster_can_be_left_and_found_again(launch, left, wait_for, namespace
         client.publish_dataset(kept=client.submit(operator.add, 20, 22))
     first.close()
     with TrainingCluster.from_name(first.name, namespace=namespace) as again, Client(again) as client:
-        assert client.get_dataset("kept").result(timeout=30) == 42
+        assert client.get_dataset("kept").result(timeout=60) == 42
         again.close(shutdown=True)
     wait_for(lambda: not left(), timeout=40)
     with pytest.raises(NotFoundError, match=f"there is no cluster {first.name} in namespace {namespace}"):
@@ -151,7 +151,7 @@ cluster = launch_cluster(1, cpu="10m", memory="256Mi", scheduler_cpu="10m", sche
 print("address", cluster.scheduler_address, flush=True)
 print("dashboard", cluster.dashboard_link, flush=True)
 client = Client(cluster)
-print("sum", client.submit(sum, [1, 2, 3]).result(timeout=30), flush=True)
+print("sum", client.submit(sum, [1, 2, 3]).result(timeout=60), flush=True)
 cluster.adapt(minimum=1, maximum=2)
 print("owner", list_clusters()[0].owner, os.environ["HOSTNAME"], flush=True)
 print("logs", sorted(cluster.get_logs())[:2], flush=True)
@@ -175,4 +175,4 @@ def test_in_a_pod_the_cluster_goes_with_the_pod(start_session, kubectl, left, wa
     assert "logs ['Cluster', 'Scheduler']" in log
     assert "dtj/inside" in " ".join(left()).replace("dasktrainingjob.dask-training.io", "dtj")
     kubectl("delete", "pod", session_pod, "--grace-period=0", "--force")
-    wait_for(lambda: not left(), timeout=30)
+    wait_for(lambda: not left(), timeout=60)

@@ -15,7 +15,7 @@ pathlib.Path("lib/__init__.py").write_text("NAME = 'the project'\\n")
 pathlib.Path("worker.py").write_text('''
 import os, socket
 from lib import NAME
-with socket.create_connection((os.environ["CDSW_MASTER_IP"], 6000), timeout=30) as server:
+with socket.create_connection((os.environ["CDSW_MASTER_IP"], 6000), timeout=60) as server:
     server.sendall(f"Hello from {os.environ['CDSW_ENGINE_ID']} of {NAME}".encode())
     print(server.recv(200).decode())
 ''')
@@ -104,4 +104,4 @@ def test_the_workers_api_in_a_sessions_pod(quota, start_session, kubectl, left, 
 
     kubectl("delete", "resourcequota", "small")
     kubectl("delete", "pod", pod, "--grace-period=0", "--force")
-    wait_for(lambda: not left(), timeout=30)
+    wait_for(lambda: not left(), timeout=60)

@@ -49,7 +49,7 @@ def test_a_job_at_work_is_seen_on_every_page(pods, wait_until):
     wait_until(lambda: (attempt.status()[1].get("progress") or {}).get("done", 0) > 2, 60)
 
     def page(path) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", attempt.http_port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", attempt.http_port, timeout=60)
         try:
             connection.request("GET", path)
             reply = connection.getresponse()

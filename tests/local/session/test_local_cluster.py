@@ -38,16 +38,16 @@ def test_without_kubernetes_it_runs_here_and_says_so_once(capfd, tmp_path):
     before = [os.environ.get(name) for name in set_by_nannies]
     options = {"cpu": 1, "memory": "256Mi", "code": tmp_path / "my_module.py", "env": {"GREETING": "hello"}}
     with launch_cluster(1, **options) as cluster, Client(cluster) as client:
-        assert client.submit(on_worker).result(timeout=20) == (42, "hello", "1")
+        assert client.submit(on_worker).result(timeout=60) == (42, "hello", "1")
         assert [worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()] == [256 * 2**20]
         assert list(client.nthreads().values()) == [1]
         cluster.scale(2)
-        cluster.wait_for_workers(2, timeout=30)
+        cluster.wait_for_workers(2, timeout=60)
         assert "workers=2" in repr(cluster)
         cluster.adapt(minimum=1, maximum=2)
         assert "Adaptive" in cluster._scaling_status()
         assert {"Cluster", "Scheduler"} < set(cluster.get_logs())
-        with urllib.request.urlopen(cluster.dashboard_link, timeout=20) as page:
+        with urllib.request.urlopen(cluster.dashboard_link, timeout=60) as page:
             assert page.status == 200
     with launch_cluster(1, memory="256Mi"):
         pass

@@ -42,7 +42,7 @@ def test_workers_connect_to_a_master_that_listens(project):
         "worker.py",
         """
         import os, socket
-        with socket.create_connection((os.environ["CDSW_MASTER_IP"], int(os.environ["PORT"])), timeout=10) as server:
+        with socket.create_connection((os.environ["CDSW_MASTER_IP"], int(os.environ["PORT"])), timeout=60) as server:
             server.sendall(f"Hello from {os.environ['CDSW_ENGINE_ID']}".encode())
             print(server.recv(100).decode())
         """,
@@ -399,8 +399,8 @@ def test_dask_worker_runs_as_cloudera_scripts_call_it(project):
         address = f"tcp://{await_workers(scheduler, wait_for_completion=False)['workers'][0]['ip_address']}:{port}"
         launch_workers(1, 3, 2, code=f"!dask-worker {address} --no-dashboard")
         from distributed import Client
-        with Client(address, timeout=30) as client:
-            client.wait_for_workers(1, timeout=30)
+        with Client(address, timeout=60) as client:
+            client.wait_for_workers(1, timeout=60)
             result([list(client.nthreads().values()), client.submit(sum, [1, 2, 3]).result()])
         stop_workers()
         """.replace("PORT", str(free_port()))
@@ -413,7 +413,7 @@ def test_a_dask_cluster_as_both_helpers_return_it(project):
         """
         from distributed import Client
         cluster = run_dask_cluster(n=2, cpu=1, memory=0.5)
-        with Client(cluster["scheduler_address"], timeout=30) as client:
+        with Client(cluster["scheduler_address"], timeout=60) as client:
             answer = client.submit(sum, [x for x in range(10)]).result()
             threads = sorted(client.nthreads().values())
         polled = cluster.pop("scheduler_proc").poll()
