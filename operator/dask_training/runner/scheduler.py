@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import importlib
 import os
 import signal
@@ -104,9 +103,9 @@ async def serve(
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     for task in (pages, *ends):
         task.cancel()
-    # It may wait for ever for the last word of a worker that is gone; the workers have been told first.
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(scheduler.close(reason="told to end"), _CLOSE_SECONDS)
+    # It tells the workers first, and then may wait for ever for the last word of one that is gone.
+    closing = asyncio.ensure_future(scheduler.close(reason="told to end"))
+    await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
 
 
 def run(serving: Coroutine[Any, Any, None]) -> int:
