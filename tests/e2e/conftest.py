@@ -21,7 +21,7 @@ import sharing
 import streams
 import yaml
 from machine import wait_until
-from programs import search_path
+from programs import run_captured, search_path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -118,13 +118,7 @@ class Cluster:
     def run(self, *command: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:
         """Standard output of a command; CommandError if it fails. With check=False standard error, too."""
         env = environment() | {"KUBECONFIG": str(self.kubeconfig)}
-        for tries_left in (2, 1, 0):
-            done = subprocess.run(
-                command, input=stdin, env=env, capture_output=True, text=True, timeout=timeout, check=False
-            )
-            # A busy API server may need more than the 10 s that every client has for that; nothing was asked of it yet.
-            if not (tries_left and done.returncode and "TLS handshake timeout" in done.stderr):
-                break
+        done = run_captured(command, input=stdin, env=env, timeout=timeout)
         if check and done.returncode:
             raise CommandError(
                 f"{' '.join(command)}: exit code {done.returncode}\n{(done.stdout + done.stderr)[-5000:]}"
@@ -257,9 +251,8 @@ def namespace(kind_cluster, request, reported) -> Iterator[str]:
         },
     }
     kind_cluster.apply(body)
-    wait_until(
-        lambda: "default" in kind_cluster.kubectl("get", "serviceaccounts", "-n", name, "-o", "name"), timeout=30
-    )
+    accounts = ("get", "serviceaccounts", "-n", name, "-o", "name")
+    wait_until(lambda: "default" in kind_cluster.kubectl(*accounts), timeout=30, every=0.2)
     yield name
     kind_cluster.kubectl("delete", "namespace", name, "--wait=false")
 

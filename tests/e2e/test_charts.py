@@ -150,9 +150,8 @@ def job(name: str, script: str) -> dict:
 def start(tools: Tools, namespace: str, name: str = "waits") -> str:
     """Starts a job whose script waits for `go`; returns its runner's pod when the job is Running."""
     tools.apply(namespace, job(name, WAIT + KEEPS))
-    wait_until(
-        lambda: tools.get(f"dasktrainingjob/{name}", "-n", namespace).get("status", {}).get("phase") == "Running"
-    )
+    reference = f"dasktrainingjob/{name}"
+    wait_until(lambda: tools.get(reference, "-n", namespace).get("status", {}).get("phase") == "Running", every=0.3)
     label = f"dask-training.io/job={name},dask-training.io/role=runner"
     [runner] = tools.get("pods", "-n", namespace, "-l", label)["items"]
     return runner["metadata"]["name"]
@@ -362,7 +361,6 @@ def test_a_job_from_the_job_s_chart_runs_and_goes_with_its_release(release, tool
     tools.helm("install", "mine", JOB_CHART, *options, stdin=yaml.safe_dump(values))
     assert complete(tools, team, "mine")["status"]["artifacts"]["files"] > 0
     tools.helm("uninstall", "mine", "--namespace", team)
-    wait_until(
-        lambda: not tools.get("dtj,pods,configmaps", "-n", team, "-l", "app.kubernetes.io/instance=mine")["items"]
-    )
-    wait_until(lambda: not tools.get("pods,services", "-n", team)["items"])
+    mine = ("dtj,pods,configmaps", "-n", team, "-l", "app.kubernetes.io/instance=mine")
+    wait_until(lambda: not tools.get(*mine)["items"], every=0.3)
+    wait_until(lambda: not tools.get("pods,services", "-n", team)["items"], every=0.3)

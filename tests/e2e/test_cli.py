@@ -94,17 +94,12 @@ def waiting(run, wait_for, kubectl, job_status):
     return release
 
 
-def phase_of_only_job(run) -> str | None:
-    """The phase of the namespace's job; None while there is none, or nothing is said of it."""
-    jobs = json.loads(run("list", "--json")[1])["items"]
-    return jobs[0].get("status", {}).get("phase") if jobs else None
-
-
 def test_a_script_is_sent_followed_and_its_artifacts_fetched(run, kubectl, folder, namespace, wait_for):
     with ThreadPoolExecutor(1) as pool:
         arguments = ("train.py", "--code", "src", *SMALL, "--follow", "--", "--trees", "5")
         followed = pool.submit(run, "submit", *arguments)
-        wait_for(lambda: followed.done() or phase_of_only_job(run) == "Running", timeout=90)
+        phases = ("get", "dtj", "-o", "jsonpath={.items[*].status.phase}")
+        wait_for(lambda: followed.done() or kubectl(*phases) == "Running", timeout=90)
         if not followed.done():
             runner = kubectl("get", "pods", "-l", "dask-training.io/role=runner", "-o", "name").strip()
             kubectl("exec", runner, "--", "touch", "/tmp/go")
@@ -186,7 +181,7 @@ def test_ctrl_c_leaves_the_job_running(run, environment, namespace, folder, wait
     assert process.returncode == 130
     assert f"wait runs on; come back with: dask-training logs -f wait -n {namespace}" in err
     assert "  runner" in run("get", "wait")[1]
-    wait_for(lambda: phase_of_only_job(run) == "Running", timeout=30)
+    wait_for(lambda: json.loads(run("list", "--json")[1])["items"][0]["status"]["phase"] == "Running", timeout=30)
 
 
 def test_scaling_suspending_and_resuming(run, waiting, wait_for, kubectl, job_status):

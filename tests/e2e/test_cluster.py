@@ -99,7 +99,8 @@ for _ in range(300):  # names and addresses are known some moments after their S
             print(name, socket.gethostbyname(name))
         print(urllib.request.urlopen(f"http://{socket.gethostbyname('server')}/", timeout=1).status)
         break
-    except OSError:
+    except OSError as error:
+        print(error)
         time.sleep(0.1)
 """
     state, log = run(pod("client", code))

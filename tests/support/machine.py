@@ -34,10 +34,10 @@ def wait_until(predicate: Callable[[], object], timeout: float = 60.0, *, every:
     return value
 
 
-def free_port(host: str = "127.0.0.1") -> int:
+def free_port() -> int:
     """One that nobody listens at, and that nobody is given who asks for any: it may be needed some seconds later."""
     while True:
         port = random.SystemRandom().randrange(20_000, 30_000)
         with socket.socket() as taken, contextlib.suppress(OSError):
-            taken.bind((host, port))
+            taken.bind(("127.0.0.1", port))
             return port

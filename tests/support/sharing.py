@@ -28,6 +28,7 @@ def shared(
     Others wait while the first makes it. What was there before stays; `remove` takes away what was not, once the last
     process is done. `wait` is called once if another session has it. `path` is a file for locks; one beside it is made.
     """
+    # `members` is let go of first: who has the gate is not to find it locked and empty.
     with path.with_suffix(".gate").open("w") as gate, path.open("a+") as members:
         _join(members, gate, session, is_there, make, remove, wait)
         try:

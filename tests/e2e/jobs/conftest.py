@@ -16,7 +16,8 @@ from urllib.parse import urlencode
 import kubernetes
 import pytest
 import yaml
-from machine import give_up_at, slowdown
+from machine import give_up_at, slowdown, wait_until
+from programs import run_captured
 
 from dask_training import api
 from dask_training.artifacts import ArtifactStore
@@ -123,7 +124,7 @@ class Jobs:
     def kubectl(self, *args: str, stdin: str | None = None, warnings: bool = False, may_fail: bool = False) -> str:
         """What kubectl prints, with `warnings` what it says on stderr, too; fails where kubectl does."""
         command = ["kubectl", "--kubeconfig", self.kubeconfig, "-n", self.namespace, *args]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
+        done = run_captured(command, input=stdin, timeout=300)
         assert may_fail or done.returncode == 0, f"kubectl {' '.join(args)}: {done.stdout}{done.stderr}"
         return done.stdout + (done.stderr if warnings or done.returncode else "")
 
@@ -236,17 +237,17 @@ class Jobs:
         return found
 
     def quota(self, pods: int, used: int | None = None) -> None:
-        """Applies a quota of pods; returns when Kubernetes counts for it, and has counted so many."""
+        """Applies a quota of pods; returns when Kubernetes counts for it, and has counted so many (None: any)."""
         body = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}}
         self.apply(body | {"spec": {"hard": {"pods": str(pods)}}})
-        deadline = give_up_at(60)
-        while True:
+
+        def counts() -> bool:
             status = self.api.get(f"/api/v1/namespaces/{self.namespace}/resourcequotas/few").get("status", {})
             counted = status.get("used", {}).get("pods")
-            if status.get("hard", {}).get("pods") == str(pods) and counted is not None and used in (None, int(counted)):
-                return
-            assert time.monotonic() < deadline, status
-            time.sleep(0.1)
+            is_known = status.get("hard", {}).get("pods") == str(pods) and counted is not None
+            return is_known and used in (None, int(counted))
+
+        wait_until(counts, every=0.1, what="the quota")
 
     def nothing_left(self, name: str | None = None, timeout: float = 15) -> None:
         """Fails if anything that the operator made for a job (or for any) is still there after `timeout` seconds."""
@@ -360,14 +361,11 @@ class Operator:
 
     def kill(self) -> None:
         """Ends its pods at once, without a word."""
-        deadline = give_up_at(30)
-        while not (pods := self.pods()):
-            assert time.monotonic() < deadline, "no pod of the operator comes"
-            time.sleep(0.1)
+        pods = wait_until(self.pods, 30, every=0.1, what="a pod of the operator")
         self._own.kubectl("delete", "pod", *pods, "--grace-period=0", "--force", "--ignore-not-found")
 
     def ready(self) -> None:
-        self._own.kubectl("rollout", "status", f"deployment/{self.name}", f"--timeout={60 * slowdown():.0f}s")
+        self._own.kubectl("rollout", "status", f"deployment/{self.name}", f"--timeout={round(60 * slowdown())}s")
 
     def leader(self) -> str:
         """The pod that holds the lease; "" while nobody does."""

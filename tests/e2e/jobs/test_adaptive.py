@@ -22,7 +22,7 @@ def produce(number):
 
 def numbers():  # until three workers have had some of them
     for number in itertools.count():
-        if number >= 80 and len({{path.read_text() for path in NOTES.glob("work-*")}} - {{""}}) == 3:
+        if number >= 80 and len({{path.read_text() for path in NOTES.glob("work-*")}} - {{""}}) >= 3:
             return
         yield number
 

@@ -37,7 +37,7 @@ def seconds_between(first: str, last: str) -> float:
 
 
 def history(jobs, name, timeout=60) -> list[dict]:
-    """All versions of the job, which is released once it runs, from now on until it has released everything."""
+    """All versions of the job from now on until it has released everything; lets its script go on once it runs."""
     path = f"/apis/{api.API_VERSION}/namespaces/{jobs.namespace}/{api.PLURAL}"
     versions, released = [], False
     for change in jobs.api.watch(path, timeout * slowdown(), fieldSelector=f"metadata.name={name}"):
@@ -255,7 +255,7 @@ def test_a_job_deleted_at_any_moment_can_be_applied_again_at_once(jobs, make_job
 def test_a_job_deleted_in_another_manner_leaves_nothing_either(jobs, wait_script, cascade):
     jobs.start("mine", wait_script)
     jobs.waiting("mine")
-    jobs.kubectl("delete", "dtj", "mine", f"--cascade={cascade}", f"--timeout={20 * slowdown():.0f}s")
+    jobs.kubectl("delete", "dtj", "mine", f"--cascade={cascade}", f"--timeout={round(20 * slowdown())}s")
     jobs.nothing_left("mine")
 
 

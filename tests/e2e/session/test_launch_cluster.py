@@ -51,7 +51,7 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=60) as page:
             return page.status == 200
-    except OSError:  # HTTPError is one
+    except OSError:  # refused, or not answered in time
         return False
 
 
@@ -115,8 +115,9 @@ def test_a_cluster_can_be_left_and_found_again(launch, left, wait_for, namespace
 
 def test_a_cluster_that_can_t_start_says_why_and_is_removed(launch, left, wait_for, capfd):
     begin = time.monotonic()
+    seconds = round(min(12 * slowdown(), 40))  # after 60 the operator gives such a job up itself
     with pytest.raises(ClusterStartTimeoutError) as caught:
-        launch(image="no-such-registry.invalid/image:1", startup_timeout=f"{round(min(12 * slowdown(), 40))} seconds")
+        launch(image="no-such-registry.invalid/image:1", startup_timeout=f"{seconds} seconds")
     assert time.monotonic() - begin < 30 * slowdown()
     assert caught.value.reason == "ImagePullFailed"
     assert "no-such-registry.invalid/image:1" in str(caught.value)

@@ -43,7 +43,7 @@ say("echo", cdsw.await_workers(echo, timeout_seconds=60))
 
 say("refused", cdsw.launch_workers(n=6, cpu=0.01, memory=0.125, code="print('never')"))
 
-for _ in range(120):  # the quota counts pods that are gone for a moment longer
+for _ in range(10):  # the quota counts pods that are gone for a moment longer
     steady = cdsw.launch_workers(n=2, cpu=0.01, memory=0.125, code="!echo shell in $CDSW_PROJECT; exec sleep 600")
     if "id" in steady[0]:
         break

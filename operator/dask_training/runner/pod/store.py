@@ -23,8 +23,8 @@ from dask_training.runner.workspace import Workspace
 _LOST = "The files could not be kept: nothing else outlives the runner's pod."
 _NICE = 15  # what a store's library takes to be imported is not to be taken from those who start the cluster
 _CHECK_SECONDS = 10.0
-# The operator's own store, account and bucket may have been made this very moment: no refusal is its last word so soon.
 _HURRY_SECONDS = 15.0  # for what is kept of a runner that is told to end: half of what the kubelet gives to its pod
+# The operator's own store, account and bucket may have been made this very moment: no refusal is its last word so soon.
 _SETTLE_SECONDS = 4.0
 
 

@@ -14,7 +14,7 @@ def test_the_quickstart_reads_digits(jobs, fetch):
     assert 0.95 < status["metrics"]["test_accuracy"] < 1.0
     assert status["workers"]["desired"] == 2
     kept = fetch("quickstart")
-    assert kept.files >= RECORDS - {"logs/worker-1.log"}  # it need not be there when the first begins
+    assert kept.files >= RECORDS - {"logs/worker-1.log"}  # all may be done before that is there
     assert script_files(kept.files) == {"model.joblib", "metrics.json", "cv_accuracy.png"}
     assert joblib.load(kept.folder / "model.joblib").predict([[0.0] * 64]).shape == (1,)
     jobs.nothing_left()
