@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import joblib.parallel
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from dask_training.errors import TaskKilledWorkersError
 from dask_training.joblib_backend import registration
 from dask_training.joblib_backend.batching import IDEAL_SECONDS, MOST_BYTES, BatchSizer
+from dask_training.joblib_backend.cluster import ClusterView, WorkerDied
 from dask_training.joblib_backend.dispatcher import Dispatcher
 from dask_training.joblib_backend.driver import Batch, job_limit
 from dask_training.joblib_backend.lookahead import MOST_TASKS, Lookahead
@@ -272,3 +274,70 @@ def test_the_scheduler_reads_tasks_without_importing_joblib_or_numpy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---- news of workers ------------------------------------------------------------------------------------------------
+
+
+class StillClient:
+    """A client as far as news need one."""
+
+    id = "client"
+    status = "running"
+
+    def __init__(self):
+        self.rpc = SimpleNamespace(remove=lambda address, reason: None)
+
+    def subscribe_topic(self, topic, handler):
+        pass
+
+
+class Deaths(list):
+    def worker_died(self, death):
+        self.append(death)
+
+    def workers_changed(self):
+        pass
+
+    __hash__ = object.__hash__
+
+
+@pytest.fixture
+def client():
+    return StillClient()
+
+
+@pytest.fixture
+def view(client):
+    """What a client knows, and the deaths that it was told of."""
+    view, deaths = ClusterView(client), Deaths()
+    view._listeners.add(deaths)
+    return view, deaths
+
+
+def departure(*keys, expected=False):
+    return {"expected": expected, "processing-tasks": keys}
+
+
+def test_a_death_counts_once_though_the_worker_comes_back_under_its_address(view):
+    view, deaths = view
+    view._on_start("task", "tls://a:8788")
+    view._on_departure("tls://a:8788", departure("task"))
+    view._on_start("other", "tls://a:8788")
+    view._on_start("task", "tls://b:8788")
+    assert deaths == [WorkerDied("tls://a:8788", frozenset({"task"}))]
+
+
+def test_a_death_that_nobody_told_of_shows_when_the_task_begins_again(view):
+    view, deaths = view
+    view._on_start("task", "tls://a:8788")
+    view._on_start("task", "tls://b:8788")
+    assert deaths == [WorkerDied("tls://a:8788", frozenset({"task"}))]
+
+
+def test_nobody_is_blamed_for_a_worker_that_was_sent_away(view):
+    view, deaths = view
+    view._on_start("task", "tls://a:8788")
+    view._on_departure("tls://a:8788", departure("task", expected=True))
+    view._on_start("task", "tls://b:8788")
+    assert deaths == []

@@ -47,12 +47,11 @@ class ClusterView:
         self.threads: dict[str, int] = {}
         self.departures = 0
         self.empty_since: float | None = None
-        self.started: dict[str, str] = {}  # key of a running batch -> address of the worker that began it
+        self.started: dict[str, str] = {}  # key of a batch -> address of the worker that began it, and has not left
         self._seen = float("-inf")
         self._reachable: bool | None = None
         self._subscribed = False
         self._watched: set[str] = set()  # all workers that ever ran: one that is paused, for lack of memory, dies too
-        self._departed: set[str] = set()  # those of them whose end was heard of
         self._timer: asyncio.TimerHandle | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
@@ -112,10 +111,13 @@ class ClusterView:
     async def _refresh(self) -> None:
         client = self.client
         if not self._subscribed:
+            comm = client.scheduler_comm
+            if comm is None:
+                raise SchedulerLostError("the connection to the Dask scheduler was lost: see the scheduler's log")
             self._subscribed = True
             self._watch_starts()
             # The client's default is 10 ms between messages, which every batch would wait for.
-            client.scheduler_comm.interval = min(client.scheduler_comm.interval, MESSAGE_SECONDS)
+            comm.interval = min(comm.interval, MESSAGE_SECONDS)
         departures = self.departures
         try:
             threads = dict(await client.scheduler.ncores_running(workers=None))
@@ -164,11 +166,10 @@ class ClusterView:
 
     def _on_start(self, key: str, worker: str) -> None:
         before = self.started.get(key)
-        if before is not None and before not in self._departed:
+        if before is not None:
             # It joined and died faster than a subscription to its news travels, or it would have been heard of first.
             self._tell_death(WorkerDied(before, frozenset([key])))
         self.started[key] = worker
-        self._departed.discard(worker)  # a restarted one may have the same address
         self._watch([worker])
 
     def _tell_death(self, death: WorkerDied) -> None:
@@ -177,13 +178,13 @@ class ClusterView:
 
     def _on_departure(self, address: str, message: dict[str, Any]) -> None:
         self.departures += 1
-        self._departed.add(address)
         self.threads.pop(address, None)
         with contextlib.suppress(SchedulerLostError):
             # Who connects to it just now would try for 30 s.
             self.client.rpc.remove(address, reason="the worker has left")
         if not message["expected"]:
             self._tell_death(WorkerDied(address, frozenset(map(str, message["processing-tasks"]))))
+        self.started = {key: at for key, at in self.started.items() if at != address}
         if not self.threads:
             self.empty_since = time.monotonic()
         self._tell()
@@ -209,7 +210,7 @@ class ClusterView:
         if not await self.reachable():
             found = await client._gather([future], errors="skip", direct=False)  # noqa: SLF001 - sync outside
         else:
-            if address is not None and address not in self._departed:
+            if address is not None:
                 with contextlib.suppress(OSError):  # it died meanwhile
                     reply = await get_data_from_worker(client.rpc, [future.key], address)
                     if future.key in reply.get("data", {}):

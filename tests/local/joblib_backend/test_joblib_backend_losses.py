@@ -95,9 +95,10 @@ def test_the_loss_of_the_scheduler_is_told_at_once(start_cluster, tmp_path, poll
     killer.join()
 
 
-def test_a_scheduler_that_was_lost_before_is_told_as_well(start_cluster):
+def test_a_scheduler_that_was_lost_before_is_told_as_well(start_cluster, poll):
     processes = start_cluster(1)
     processes.scheduler.kill()
+    poll(lambda: processes.client.status != "running")
     with joblib.parallel_config("dask"), pytest.raises(SchedulerLostError):
         Parallel()(delayed(pid)(i) for i in range(3))
 
