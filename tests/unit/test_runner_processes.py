@@ -48,9 +48,8 @@ def test_the_end_is_told_after_all_lines_though_who_reads_them_is_late(start):
         time.sleep(1.5)  # longer than a silent pipe is waited for
         lines.append((stream, line))
 
-    assert start("print('first', flush=True); print('second'); import time; time.sleep(0.2); print('last')", late).wait(
-        30
-    )
+    program = "print('first', flush=True); print('second'); import time; time.sleep(0.2); print('last')"
+    assert start(program, late).wait(30)
     assert lines == [("stdout", "first"), ("stdout", "second"), ("stdout", "last")]
 
 
@@ -60,6 +59,6 @@ def test_who_left_the_session_and_holds_the_pipe_does_not_keep_the_end_from_bein
     begun = time.monotonic()
     try:
         assert start(escapee, lambda line, _: lines.append(line)).wait(30)
-        assert time.monotonic() - begun < 25
+        assert time.monotonic() - begun < 10
     finally:
         os.kill(int(lines[0]), 9)

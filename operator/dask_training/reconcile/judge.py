@@ -23,7 +23,7 @@ from dask_training.reconcile.view import View
 
 # The runner keeps these deadlines itself and stores its artifacts then; the operator steps in when it does not.
 RUNNER_SLACK_SECONDS: Final = 120
-LOSS_SLACK_SECONDS: Final = 15
+LOSS_SLACK_SECONDS: Final = 45
 # So long may a runner take to notice that its scheduler is gone, to store what it has, and to end.
 SCHEDULER_LOST_SECONDS: Final = 20
 STUCK_SECONDS: Final = 60

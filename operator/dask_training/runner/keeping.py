@@ -45,7 +45,7 @@ class Place:
 class Keeper:
     """Keeps the files of one attempt at `place`; at `fallback`, if there is one, when that fails.
 
-    `lost` is what to tell the user where neither takes them.
+    `lost` is what to tell the user where neither takes them; `hurry_seconds` is what a hurried store has.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Keeper:
     ) -> tuple[Outcome, Kept]:
         """Stores everything; the outcome changes where it succeeded but not all of it could be kept.
 
-        `hurried` gives the store little more than a second.
+        `hurried` gives the store `hurry_seconds`.
         """
         summary = self._gather(outcome, reported, record)
         problem = self._set_aside()

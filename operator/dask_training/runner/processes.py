@@ -91,6 +91,7 @@ class RunProcess:
         self._popen = started.popen
         self._on_exit = on_exit
         self._exit: Exit | None = None
+        self._died = threading.Event()
         self._ended = threading.Event()
         out, err = (1, 2) if echo else (None, None)
         self._readers = [
@@ -124,6 +125,10 @@ class RunProcess:
         """Whether the process has ended and its output was passed on, after at most `timeout` seconds."""
         return self._ended.wait(timeout)
 
+    def wait_for_death(self, timeout: float) -> bool:
+        """Whether the process has ended, be its output passed on or not, after at most `timeout` seconds."""
+        return self._died.wait(timeout)
+
     def signal(self, number: int) -> None:
         """Sends a signal to the process alone, if it still runs."""
         if self._exit is None:
@@ -155,10 +160,11 @@ class RunProcess:
             peak_memory_bytes=usage.ru_maxrss * _MAXRSS_UNIT,
             lived_seconds=time.monotonic() - self._began,
         )
+        self._exit = ended
+        self._died.set()
         self._kill_leftovers()
         for reader in self._readers:
             reader.await_end()
-        self._exit = ended
         self._ended.set()
         if self._on_exit is not None:
             self._on_exit(ended)
@@ -174,7 +180,7 @@ class _Reader:
     """A thread that reads one of a process's pipes to its end."""
 
     SILENCE_SECONDS = 1.0  # what the process started may have moved to another session and hold the pipe for ever
-    LATE_SECONDS = 10.0  # a busy machine may keep the thread from reading what is there
+    LATE_SECONDS = 10.0  # a busy machine may keep the thread from reading what is there, to the end
 
     def __init__(self, read: Callable[..., None], stream: IO[bytes], *args: object) -> None:
         self._stream = stream
@@ -183,17 +189,21 @@ class _Reader:
     def await_end(self) -> None:
         """Once the process has ended: return when all that it wrote was passed on."""
         self._thread.join(self.SILENCE_SECONDS)
-        deadline = time.monotonic() + self.LATE_SECONDS
-        while self._thread.is_alive() and self._has_more() and time.monotonic() < deadline:
+        ended = time.monotonic()
+        while self._thread.is_alive() and time.monotonic() - ended < self._patience():
             self._thread.join(0.05)
 
-    def _has_more(self) -> bool:
+    def _patience(self) -> float:
+        """For how long what is in the pipe now is worth waiting for."""
+        ready = select.poll()
         try:
-            ready = select.poll()
-            ready.register(self._stream, select.POLLIN | select.POLLHUP)
-            return bool(ready.poll(0))
+            ready.register(self._stream, select.POLLIN)
         except ValueError:  # closed: the thread is at its end
-            return False
+            return 0.0
+        [(_, events)] = ready.poll(0) or [(0, 0)]
+        if events & select.POLLHUP:
+            return self.LATE_SECONDS
+        return self.SILENCE_SECONDS if events else 0.0  # somebody may go on writing for ever
 
 
 def _execute(
@@ -241,7 +251,8 @@ def end_all(processes: Iterable[RunProcess], *, grace: float) -> None:
         if not process.wait(max(0.0, deadline - time.monotonic())):
             process.kill()
     for process in running:
-        process.wait(10.0)  # nothing can refuse a SIGKILL; a busy kernel may be late with it
+        process.wait_for_death(10.0)  # nothing can refuse a SIGKILL; a busy kernel may be late with it
+        process.wait(2.0)
 
 
 def kill_marked(variable: str, value: str) -> int:

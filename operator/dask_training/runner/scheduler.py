@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import dask
 from distributed import Scheduler
@@ -108,16 +108,16 @@ async def serve(
     await asyncio.wait({closing}, timeout=_CLOSE_SECONDS)
 
 
-def run(serving: Coroutine[Any, Any, None]) -> int:
+def run(serving: Coroutine[Any, Any, None]) -> NoReturn:
     """Serves, then ends the process: threads that still import for the dashboard are not waited for."""
 
-    async def serve_and_leave() -> int:
+    async def serve_and_leave() -> NoReturn:
         await serving
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(ExitCode.OK)
 
-    return asyncio.run(serve_and_leave())
+    asyncio.run(serve_and_leave())
 
 
 async def _add_pages(scheduler: Scheduler, options: SchedulerOptions) -> None:

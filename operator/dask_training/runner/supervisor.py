@@ -145,7 +145,7 @@ class Surroundings(Protocol):
         """The code is at its end: what is fetched from the cluster can be fetched while the process ends."""
 
     def cluster_failure(self) -> Outcome | None:
-        """The outcome if the cluster is gone; takes a fraction of a second."""
+        """The outcome if the cluster is gone; takes a fraction of a second, or some where it is busy."""
 
     def out_of_memory(self) -> OutOfMemory | None:
         """Whether the child was killed for lack of memory."""

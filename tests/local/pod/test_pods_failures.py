@@ -2,8 +2,11 @@
 
 import json
 import signal
+import time
 
+import psutil
 import pytest
+from machine import slowdown
 
 LONG = "import time\nprint('started', flush=True)\ntime.sleep(300)\n"
 
@@ -113,6 +116,28 @@ def test_sigterm_ends_a_runner_soon_and_keeps_what_there_is(pods, wait_until):
     assert runner.termination.reason == "Interrupted"
     assert "cleaned up" in runner.printed
     assert (attempt.kept() / "partial.txt").read_text() == "x"
+
+
+def test_a_runner_that_is_told_to_end_waits_for_no_reports(pods, wait_until, tmp_path):
+    go = tmp_path / "go"
+    attempt = pods(
+        "import os, time\nopen(os.environ['ARTIFACTS_DIR'] + '/model.txt', 'w').write('x')\n"
+        "print('started', flush=True)\n"
+        f"while not os.path.exists({str(go)!r}):\n    time.sleep(0.02)\n"
+    )
+    attempt.start_cluster()
+    runner = attempt.start("runner")
+    wait_until(lambda: "started" in runner.printed)
+    for process in psutil.Process(attempt.pods["scheduler"].process.pid).children(recursive=True):
+        process.suspend()  # it takes connections, and says nothing
+    [supervisor] = psutil.Process(runner.process.pid).children()
+    go.touch()
+    wait_until(lambda: not supervisor.children(), what="the end of the code")
+    told = time.monotonic()
+    runner.kill(signal.SIGTERM)
+    assert runner.wait(30) in (0, 143), "as it comes: the code had just ended"
+    assert time.monotonic() - told < 5 * slowdown()
+    assert (attempt.kept() / "model.txt").read_text() == "x"
 
 
 def test_a_scheduler_and_workers_end_at_once_on_sigterm(pods, wait_until):

@@ -258,5 +258,5 @@ def test_a_lost_worker_of_theirs_is_borne_for_the_grace_that_the_job_gives(clust
     job.host_workers = 0
     job.pass_time(6).reconcile()
     assert (job.status["phase"], job.status["reason"]) == ("Running", "WorkersLost")
-    todo = job.pass_time(46).plan(telemetry=Telemetry(workers=0))
+    todo = job.pass_time(76).plan(telemetry=Telemetry(workers=0))
     assert todo.status["reason"] == "WorkersUnavailable"

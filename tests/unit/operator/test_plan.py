@@ -406,7 +406,7 @@ def test_too_few_workers_for_too_long_end_the_attempt(cluster):
     assert job.condition("ClusterReady")["reason"] == "WorkersLost"
     job.pass_time(60).reconcile()
     assert job.status["phase"] == "Running", "the runner sees to it itself"
-    job.pass_time(16).reconcile()
+    job.pass_time(46).reconcile()
     assert job.status["reason"] == "WorkerOOMKilled"
     assert "spec.workers.resources" in job.status["message"]
 

@@ -15,7 +15,7 @@ from types import FrameType
 import distributed  # noqa: F401 - before the fork, so that the child has it too
 import msgspec
 
-from dask_training.api import Env, Phase, Reason
+from dask_training.api import Env, Phase
 from dask_training.costs import Prices
 from dask_training.model import TrainingJob
 from dask_training.runner import child
@@ -69,6 +69,7 @@ class PodAttempt:
         self._link: Link | None = None
         self._store: PodStore | None = None
         self._reports: threading.Thread | None = None
+        self._told_to_end = threading.Event()
         self._report = ClusterReport()
         self._comparison: Comparison | None = None
         first_started = min(began, _monotonic(os.environ.get(Env.FIRST_STARTED)) or began)
@@ -130,6 +131,7 @@ class PodAttempt:
         self._listen(Notice(message=summary))
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self._told_to_end.set()
         self._supervisor.post(StopRequested(number))
 
     def _fork(self) -> Forked | None:
@@ -189,12 +191,13 @@ class PodAttempt:
 
     def _finish(self, outcome: Outcome) -> int:
         ended = time.monotonic()
-        hurried = outcome.reason is Reason.INTERRUPTED
         self._early.close()
-        if not hurried:
+        if not self._told_to_end.is_set():
             self.code_ended()
             assert self._reports is not None  # noqa: S101 - code_ended makes it
-            self._reports.join()
+            while self._reports.is_alive() and not self._told_to_end.is_set():
+                self._reports.join(0.1)
+        hurried = self._told_to_end.is_set()
         outcome = explained(outcome, self._comparison)
         assert self._store is not None  # noqa: S101 - made first of all
         outcome, kept = self._store.keep(outcome, self._supervisor.metrics, self._record(ended), hurried=hurried)

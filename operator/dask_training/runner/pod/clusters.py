@@ -34,7 +34,7 @@ class OwnCluster:
         return verdict.scheduler_lost(None)
 
     def answers(self, *, probes: int = 1) -> bool:
-        """Whether a scheduler is there; takes a fraction of a second for each of the `probes` that are made at most."""
+        """Whether a scheduler is there; takes a second at most for each of the `probes` that are made."""
         for number in range(probes):
             if number:
                 time.sleep(_PROBE_PAUSE_SECONDS)
