@@ -12,12 +12,12 @@ exists() { [[ "$(timeout 20 docker inspect --format '{{.State.Running}}' "$node"
 # Asked more than once: a busy one may miss its time, and one that is not healthy is made anew.
 healthy() {
   exists || return 1
-  local _
-  for _ in 1 2 3 4 5; do
+  local pause
+  for pause in 2 3 4 5 0; do
     if timeout 20 docker exec "$node" kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /readyz >/dev/null 2>&1; then
       return 0
     fi
-    sleep 3
+    sleep "$pause"
   done
   return 1
 }

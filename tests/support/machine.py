@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+MOST_SECONDS = 150.0  # to wait at all: pytest ends a test after 180, and says less
+
 
 def slowdown() -> float:
     """How many times longer than alone something may take now: by what waits for a core, and by the other streams."""
@@ -26,7 +28,8 @@ def give_up_at(seconds: float) -> float:
 
 def wait_until(predicate: Callable[[], object], timeout: float = 60.0, *, every: float = 0.02, what: str = "it") -> Any:
     """The predicate's first true value; fails when there is none in so many seconds, of a machine at rest."""
-    started, deadline = time.monotonic(), give_up_at(timeout)
+    started = time.monotonic()
+    deadline = min(give_up_at(timeout), started + MOST_SECONDS)
     while not (value := predicate()):
         if time.monotonic() > deadline:
             pytest.fail(f"{what} did not come true: still {value!r} after {time.monotonic() - started:.0f} s")
@@ -34,10 +37,14 @@ def wait_until(predicate: Callable[[], object], timeout: float = 60.0, *, every:
     return value
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
     """One that nobody listens at, and that nobody is given who asks for any: it may be needed some seconds later."""
     while True:
-        port = random.SystemRandom().randrange(20_000, 30_000)
+        port = random.SystemRandom().choice(sorted(set(range(20_000, 30_000)) - _given))
         with socket.socket() as taken, contextlib.suppress(OSError):
             taken.bind(("127.0.0.1", port))
+            _given.add(port)
             return port

@@ -122,7 +122,14 @@ def ended(pod: Mapping[str, Any], job_created: str) -> str:
     states = [container.get(field) or {} for field in ("state", "lastState")]
     ends = [time_of((state.get("terminated") or {}).get("finishedAt")) for state in states]
     if any(end is not None and end > created for end in ends):
-        # Of one that is not started again the phase says so a moment later.
-        never = (pod.get("spec") or {}).get("restartPolicy") == "Never"
-        return f"Pod {name} has ended" if never else f"Pod {name} was started again"
+        return f"Pod {name} was started again" if _starts_again(pod, container) else f"Pod {name} has ended"
     return ""
+
+
+def _starts_again(pod: Mapping[str, Any], container: Mapping[str, Any]) -> bool:
+    """Whether the kubelet starts the container again; where it does not, the pod's phase says so a moment later."""
+    policy = (pod.get("spec") or {}).get("restartPolicy", "Always")
+    now = (container.get("state") or {}).get("terminated")
+    if now is None or policy == "Always":
+        return True
+    return bool(policy == "OnFailure" and now.get("exitCode") != 0)

@@ -235,7 +235,7 @@ def test_waiting_for_the_next_attempt_ends_soon_after_stop():
     started = time.monotonic()
     with pytest.raises(StoppedError):
         call(
-            raising(*[answer(503)] * 99),
+            raising(*[answer(503, **{"retry-after": "60"})] * 99),
             action="x",
             where="y",
             deadline_seconds=60,

@@ -145,9 +145,9 @@ def test_what_may_or_may_not_be_done_is_unknown(run, kubernetes, job, child, fau
 
 def test_an_answer_that_does_not_come_is_unknown_after_the_time_out(run, kubernetes, job, monkeypatch):
     async def scene():
-        patient = kubernetes()
-        patient.timeout = 2
-        async with patient as kube:
+        hasty = kubernetes()
+        hasty.timeout = 2
+        async with hasty as kube:
 
             async def hang(*_):
                 await kube.api_hangs

@@ -24,8 +24,8 @@ def pod(*containers, uid="uid-of-notebook", restarts="Always", **status):
     }
 
 
-def terminated(when):
-    return {"terminated": {"exitCode": 137, "finishedAt": when}}
+def terminated(when, code=137):
+    return {"terminated": {"exitCode": code, "finishedAt": when}}
 
 
 RUNNING = {"state": {"running": {"startedAt": "2026-03-01T11:00:00Z"}}, "lastState": {}}
@@ -80,8 +80,10 @@ def asked(kube):
         ((pod(RUNNING, phase="Failed"),), "Pod notebook has ended"),
         ((pod({"state": terminated("2026-03-01T12:30:00Z")}),), "Pod notebook was started again"),
         ((pod({"state": terminated("2026-03-01T12:30:00Z")}, restarts="Never"),), "Pod notebook has ended"),
+        ((pod({"state": terminated("2026-03-01T12:30:00Z")}, restarts="OnFailure"),), "Pod notebook was started again"),
+        ((pod({"state": terminated("2026-03-01T12:30:00Z", 0)}, restarts="OnFailure"),), "Pod notebook has ended"),
     ],
-    ids=["none", "another of that name", "ended", "killed", "killed for good"],
+    ids=["none", "another of that name", "ended", "killed", "killed for good", "failed, begins again", "ended well"],
 )
 def test_a_job_whose_pod_is_no_more_is_told_of_once(run, until, owned, looking, there, words):
     async def scene():

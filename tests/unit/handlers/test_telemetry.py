@@ -92,6 +92,7 @@ def test_progress_comes_at_most_every_ten_seconds_once_the_script_runs(scheduler
 
 
 def test_before_that_it_is_asked_each_second_and_told_of_only_when_there_is_news(scheduler):
+    assert telemetry.EAGER_PERIOD == 1.0
     _, told, _ = scheduler(answer({"workers": 1}), enough=lambda asked, _: len(asked) >= 3)
     assert told == [KEY]
 
