@@ -29,7 +29,7 @@ def give_up_at(seconds: float) -> float:
 def wait_until(predicate: Callable[[], object], timeout: float = 60.0, *, every: float = 0.02, what: str = "it") -> Any:
     """The predicate's first true value; fails when there is none in so many seconds, of a machine at rest."""
     started = time.monotonic()
-    deadline = min(give_up_at(timeout), started + MOST_SECONDS)
+    deadline = min(give_up_at(timeout), started + max(timeout, MOST_SECONDS))
     while not (value := predicate()):
         if time.monotonic() > deadline:
             pytest.fail(f"{what} did not come true: still {value!r} after {time.monotonic() - started:.0f} s")

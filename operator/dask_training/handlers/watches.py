@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import aiohttp
 import kopf
+from kopf._cogs.clients import api as kopf_api
 from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
 from dask_training.errors import DaskTrainingError
@@ -56,6 +57,16 @@ def watch_settings() -> kopf.OperatorSettings:
     return settings
 
 
+async def _whole_lines(content: aiohttp.StreamReader, chunk_size: int = 1024**2) -> AsyncIterator[bytes]:
+    """As kopf's own, without what has no end: a connection that was cut within an event, for which kopf would end."""
+    rest = b""
+    async for data in content.iter_chunked(chunk_size):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
+
+
 class _Forgetful(ResourceMemories):
     """Keeps nothing of objects: what kopf remembers for its own kinds of handlers is 10 kB each, and we use none."""
 
@@ -89,6 +100,7 @@ class Watches:
 
     async def run(self) -> None:
         """Watch for ever. Raises what ends a watch for good."""
+        kopf_api.iter_jsonlines = _whole_lines
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(self._login)
         for resource in WATCHED:

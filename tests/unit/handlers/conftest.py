@@ -52,6 +52,7 @@ class FakeAPI:
         self.log: list[tuple[str, str, str]] = []
         self.faults: list[Fault] = []
         self.streams: set[asyncio.Queue] = set()
+        self.cut_within = b""
         self.server: TestServer | None = None
 
     # What tests do to it.
@@ -86,10 +87,14 @@ class FakeAPI:
             entry for entry in self.log if entry[0] not in ("get", "list", "watch") and (events or entry[1] != "events")
         ]
 
-    def cut_watches(self, *, forget: bool = False) -> None:
-        """Cut all watches; with `forget` the history is gone too, so that they must list again."""
+    def cut_watches(self, *, forget: bool = False, within: bytes = b"") -> None:
+        """Cut all watches; with `forget` the history is gone too, so that they must list again.
+
+        `within`: the beginning of an event whose end does not come.
+        """
         if forget:
             self.oldest = self.version
+        self.cut_within = within
         for stream in list(self.streams):
             stream.put_nowait(None)
 
@@ -263,6 +268,7 @@ class FakeAPI:
                 wanted = kind == plural and namespace in (None, body["metadata"]["namespace"])
                 if wanted and _matches(body, request.query.get("labelSelector", "")):
                     await response.write(json.dumps({"type": event, "object": body}).encode() + b"\n")
+            await response.write(self.cut_within)
         finally:
             self.streams.discard(stream)
         return response

@@ -79,10 +79,13 @@ def test_in_named_namespaces_nothing_of_the_cluster_is_asked_for(run, watch):
     run(scene())
 
 
-def test_a_watch_that_is_cut_goes_on_where_it_was(run, until, watch, job):
+@pytest.mark.parametrize(
+    "within", [b"", b'{"type": "MODIFIED", "object": {"metadata": {"na'], ids=["between", "within"]
+)
+def test_a_watch_that_is_cut_goes_on_where_it_was(run, until, watch, job, within):
     async def scene():
         async with watch() as kube:
-            kube.api.cut_watches()
+            kube.api.cut_watches(within=within)
             kube.api.put(JOBS.kind, job())
             await until(lambda: kube.cache.job(KEY))
 
