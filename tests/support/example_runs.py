@@ -67,14 +67,14 @@ def script_files(kept: Iterable[str]) -> set[str]:
     return {path for path in kept if path not in RECORDS and not path.startswith("logs/packages")}
 
 
-def job_file(example: str) -> str:
-    """The example's job.yaml."""
-    return (EXAMPLES / example / "job.yaml").read_text()
+def job_file(example: str, name: str = "job.yaml") -> str:
+    """The example's job.yaml, or another of its job files."""
+    return (EXAMPLES / example / name).read_text()
 
 
-def with_all_workers(text: str) -> dict:
-    """The job of this file, but begun when all its workers are there: for tests that expect something of each."""
-    body = yaml.safe_load(text)
+def job_with_all_workers(example: str, name: str = "job.yaml") -> dict:
+    """The job of that file, but begun when all its workers are there: for tests that expect something of each."""
+    body = yaml.safe_load(job_file(example, name))
     body["spec"]["workers"]["minReplicas"] = body["spec"]["workers"]["replicas"]
     return body
 

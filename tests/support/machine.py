@@ -43,7 +43,9 @@ _given: set[int] = set()
 def free_port() -> int:
     """One that nobody listens at, and that nobody is given who asks for any: it may be needed some seconds later."""
     while True:
-        port = random.SystemRandom().choice(sorted(set(range(20_000, 30_000)) - _given))
+        port = random.SystemRandom().randrange(20_000, 30_000)
+        if port in _given:
+            continue
         with socket.socket() as taken, contextlib.suppress(OSError):
             taken.bind(("127.0.0.1", port))
             _given.add(port)

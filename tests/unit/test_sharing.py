@@ -5,6 +5,8 @@ import threading
 import time
 
 import pytest
+import sharing
+from machine import wait_until
 from sharing import shared, turn
 
 
@@ -100,17 +102,9 @@ def test_what_could_not_be_made_is_removed_and_the_next_one_tries_again(thing):
         assert thing.exists
 
 
-def await_taken(path):
-    deadline = time.monotonic() + 20
+def is_taken(path) -> bool:
     with path.open() as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
-            fcntl.flock(file, fcntl.LOCK_UN)
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        return not sharing._try(file, fcntl.LOCK_SH)
 
 
 def test_who_is_to_be_alone_is_and_need_not_wait_for_those_who_come_later(tmp_path, start):
@@ -126,7 +120,7 @@ def test_who_is_to_be_alone_is_and_need_not_wait_for_those_who_come_later(tmp_pa
 
     with turn(path, alone=False), turn(path, alone=False):
         start(lambda: take("alone", True))
-        await_taken(path.with_suffix(".queue"))
+        wait_until(lambda: is_taken(path.with_suffix(".queue")), 20)
         for name in ("later", "latest"):
             start(lambda name=name: take(name, False))
         time.sleep(0.2)

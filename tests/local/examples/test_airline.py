@@ -9,11 +9,10 @@ from example_runs import (
     assert_png,
     assert_same_probabilities,
     assert_same_search,
-    job_file,
+    job_with_all_workers,
     predict_elsewhere,
     run_plainly,
     script_files,
-    with_all_workers,
     workers_of,
 )
 
@@ -22,7 +21,7 @@ PARTS = {"grid": 75, "cross_validation": 5, "multilabel": 3, "voting": 3, "neste
 
 
 def test_the_flights_are_trained_on_in_five_ways(run_job, tmp_path):
-    run = run_job(with_all_workers(job_file("airline")), options=("--", *ROWS), timeout=170)
+    run = run_job(job_with_all_workers("airline"), options=("--", *ROWS), timeout=170)
     assert run.exit_code == 0, run.finished
     assert run.kept() >= RECORDS
     assert script_files(run.kept()) == {

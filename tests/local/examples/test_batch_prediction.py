@@ -13,10 +13,9 @@ from example_runs import (
     MADE,
     RECORDS,
     assert_png,
-    job_file,
+    job_with_all_workers,
     predict_elsewhere,
     script_files,
-    with_all_workers,
     workers_of,
 )
 from modules import load_module
@@ -28,7 +27,7 @@ def example():
 
 
 def test_each_reading_is_predicted_once_as_the_model_alone_does(run_job, example):
-    run = run_job(with_all_workers(job_file("batch-prediction")), options=("--", "--small"), timeout=150)
+    run = run_job(job_with_all_workers("batch-prediction"), options=("--", "--small"), timeout=150)
     assert run.exit_code == 0, run.finished
     assert run.kept() >= RECORDS
     assert script_files(run.kept()) == MADE["batch-prediction"]

@@ -1,12 +1,12 @@
 """The small extras as a user runs them, with the packages that they name."""
 
 import pandas as pd
-from example_runs import EXAMPLES, script_files, with_all_workers, workers_of
+from example_runs import job_with_all_workers, script_files, workers_of
 
 
 def test_optuna_ends_bad_trials_early_and_both_workers_train(run_job):
     run = run_job(
-        with_all_workers((EXAMPLES / "extras" / "optuna.yaml").read_text()),
+        job_with_all_workers("extras", "optuna.yaml"),
         options=("--", "--trials", "14"),
         timeout=170,
     )

@@ -14,10 +14,10 @@ from example_runs import (
     assert_same_probabilities,
     assert_same_search,
     job_file,
+    job_with_all_workers,
     predict_elsewhere,
     run_plainly,
     script_files,
-    with_all_workers,
     workers_of,
 )
 
@@ -46,7 +46,7 @@ def flight_data(tmp_path_factory):
 
 
 def test_the_flights_are_trained_on_both_workers_as_in_plain_python(run_job, tmp_path, flight_data):
-    run = run_job(with_all_workers(job_file("flights")), options=("--", *ROWS), timeout=150)
+    run = run_job(job_with_all_workers("flights"), options=("--", *ROWS), timeout=150)
     assert run.exit_code == 0, run.finished
     made = {
         "model.joblib", "metrics.json", "cv_results.csv", "sample.csv", "feature_importances.csv",

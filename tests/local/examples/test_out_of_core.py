@@ -9,16 +9,15 @@ from example_runs import (
     RECORDS,
     assert_png,
     assert_same_probabilities,
-    job_file,
+    job_with_all_workers,
     predict_elsewhere,
     script_files,
-    with_all_workers,
     workers_of,
 )
 
 
 def test_hyperband_learns_from_partitions_that_wait_on_disk_and_no_worker_is_killed(run_job):
-    run = run_job(with_all_workers(job_file("out-of-core")), options=("--", "--small"), timeout=170)
+    run = run_job(job_with_all_workers("out-of-core"), options=("--", "--small"), timeout=170)
     assert run.exit_code == 0, run.finished
     assert run.kept() >= RECORDS
     assert script_files(run.kept()) == MADE["out-of-core"]

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from example_runs import RECORDS, assert_png, job_file, run_plainly, script_files, with_all_workers, workers_of
+from example_runs import RECORDS, assert_png, job_with_all_workers, run_plainly, script_files, workers_of
 
 
 def test_the_quickstart_trains_on_both_workers_what_plain_python_trains(run_job, tmp_path):
-    run = run_job(with_all_workers(job_file("quickstart")))
+    run = run_job(job_with_all_workers("quickstart"))
     assert run.exit_code == 0, run.finished
     assert run.kept() >= RECORDS
     assert script_files(run.kept()) == {"model.joblib", "metrics.json", "cv_accuracy.png"}

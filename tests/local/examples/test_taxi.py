@@ -8,16 +8,15 @@ from example_runs import (
     MADE,
     RECORDS,
     assert_png,
-    job_file,
+    job_with_all_workers,
     predict_elsewhere,
     script_files,
-    with_all_workers,
     workers_of,
 )
 
 
 def test_dask_ml_prepares_each_fold_once_and_scikit_learn_once_for_each_setting(run_job):
-    run = run_job(with_all_workers(job_file("taxi")), options=("--", "--small"), timeout=150)
+    run = run_job(job_with_all_workers("taxi"), options=("--", "--small"), timeout=150)
     assert run.exit_code == 0, run.finished
     assert run.kept() >= RECORDS
     assert script_files(run.kept()) == MADE["taxi"]

@@ -31,7 +31,8 @@ def train(jobs) -> Callable[..., dict]:
         body = yaml.safe_load(job_file(example))
         body["spec"]["runner"]["args"] = list(arguments)
         body["spec"] |= spec
-        body["spec"]["workers"].setdefault("minReplicas", body["spec"]["workers"]["replicas"])  # see with_all_workers
+        workers = body["spec"]["workers"]
+        workers.setdefault("minReplicas", workers["replicas"])  # as job_with_all_workers, but where it is not given
         jobs.apply(body)
         body = jobs.end(body["metadata"]["name"], timeout)
         assert body["status"]["phase"] == "Succeeded", jobs.described(body)
